@@ -1,0 +1,1 @@
+"""Millrace's library of Pulumi components: settings, workloads, targets, services and the proxy."""

@@ -1,0 +1,110 @@
+"""The platform: settings in, services in the order of their needs, proxy, outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+
+from components.certificates import Certificate, CertificateAuthority
+from components.checks import ROTATE_ALL, demands_of, order
+from components.connection import Connection
+from components.credentials import Credential
+from components.proxy import Edge
+from components.service import Context, Published, Service, dns_name
+from components.services import registry
+from components.settings import Settings
+from components.targets import Target
+from components.targets.docker import DockerTarget
+
+
+class Platform:
+    """Everything of one stack. Creating it registers all resources; :meth:`export` sets the outputs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.target: Target = DockerTarget(settings)
+        self.authority = CertificateAuthority(
+            "ca", common_name=f"Millrace {pulumi.get_project()}/{pulumi.get_stack()}"
+        )
+        self.users = {
+            user.name: self.new_credential(f"users/{user.name}", pulumi.ResourceOptions())
+            for user in settings.users
+        }
+        self._services: dict[str, Service] = {}
+        self._demands = demands_of(settings)
+        published: list[Published] = []
+        for key in order(settings):
+            context = self._context(key)
+            self._services[key] = registry()[key](context)
+            published += context.published
+        self.edge = Edge(self, published)
+
+    def _context(self, key: str) -> Context:
+        own = self.settings.services[key]
+        needs = sorted({need.service for need in registry()[key].needs(own)})
+        consumers = sorted({demand.consumer for demand in self._demands[key]})
+        links = [(key, provider) for provider in needs] + [(consumer, key) for consumer in consumers]
+        return Context(
+            platform=self, key=key, settings=own, demands=tuple(self._demands[key]), links=tuple(links)
+        )
+
+    # -- for services
+
+    def new_credential(self, id: str, opts: pulumi.ResourceOptions) -> Credential:
+        """A credential that the settings' ``rotation`` can replace."""
+        rotation = self.settings.rotation
+        return Credential(id, rotation=f"{rotation.get(id, '')}/{rotation.get(ROTATE_ALL, '')}", opts=opts)
+
+    def new_certificate(
+        self, name: str, *, common_name: str, names: Sequence[str], client: bool, opts: pulumi.ResourceOptions
+    ) -> Certificate:
+        """A certificate of the platform's CA with the life time the settings give."""
+        return Certificate(
+            name,
+            authority=self.authority,
+            common_name=common_name,
+            names=names,
+            client=client,
+            validity_days=self.settings.tls.validity_days,
+            renew_days=self.settings.tls.renew_days,
+            opts=opts,
+        )
+
+    def ready_before(self, key: str) -> list[pulumi.Resource]:
+        """What a service waits for: everything of the services it needs."""
+        if key not in self.settings.services:
+            return []
+        needs = sorted({n.service for n in registry()[key].needs(self.settings.services[key])})
+        return [resource for name in needs for resource in self._services[name].ready]
+
+    def connect(self, consumer: str, service: str, request: Any) -> Connection:
+        """The connection that ``service`` offers for a request its consumer declared among its needs.
+
+        Raises:
+            LookupError: when the consumer did not declare it.
+        """
+        for demand in self._demands[service]:
+            if demand.consumer == consumer and demand.request == request:
+                return self._services[service].connect(demand)
+        raise LookupError(f"{consumer} does not declare the need {request!r} of {service}")
+
+    # -- outputs
+
+    def export(self) -> None:
+        """Stack outputs: ``urls``, ``credentials``, ``connections``, ``ca_certificate``."""
+        credentials: dict[str, Any] = {"users": {name: c.password for name, c in self.users.items()}}
+        connections: dict[str, Any] = {}
+        for key, service in self._services.items():
+            if own := service.credential_outputs():
+                credentials[key] = own
+            if offered := service.connections():
+                connections[key] = offered
+        pulumi.export("urls", self.edge.urls())
+        pulumi.export("credentials", pulumi.Output.secret(credentials))
+        pulumi.export("connections", pulumi.Output.secret(connections))
+        pulumi.export("ca_certificate", self.authority.certificate)
+
+
+__all__ = ["Platform", "dns_name"]

@@ -1,0 +1,201 @@
+"""What every service is: a component that describes workloads and jobs and offers connections."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pulumi
+
+from components.certificates import Certificate
+from components.connection import Connection
+from components.credentials import Credential
+from components.options import child_opts
+from components.problems import Problem
+from components.targets import Deployment, Scope
+from components.workload import Endpoint, File, Job, Workload
+
+if TYPE_CHECKING:
+    from components.platform import Platform
+    from components.settings import ServiceSettings, Settings
+
+PROXY = "proxy"
+"""Key of the proxy, the consumer of every endpoint with a route."""
+
+TLS_FOLDER = "/run/millrace/tls"
+"""Where a container finds tls.crt, tls.key and ca.crt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """A service's need of another one: reach it and, by ``request``, get something of it.
+
+    The providing service defines the types of requests it serves (a database, a bucket)."""
+
+    service: str
+    request: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """A need as the provider sees it."""
+
+    consumer: str
+    request: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """An endpoint with a route, and the host name the proxy reaches it by."""
+
+    service: str
+    host: str
+    endpoint: Endpoint
+
+
+@dataclass(kw_only=True)
+class Context:
+    """What the platform gives a service: its settings, who demands what of it, and means to deploy."""
+
+    platform: Platform
+    key: str
+    settings: Any
+    demands: Sequence[Demand]
+    links: Sequence[tuple[str, str]]
+    published: list[Published] = field(default_factory=list)
+
+    @property
+    def hostname(self) -> str:
+        """DNS name of the service inside the platform's networks."""
+        return dns_name(self.key)
+
+
+class Service(pulumi.ComponentResource):
+    """Base of the services; a subclass in ``components/services/`` is found by the registry.
+
+    A subclass sets ``key`` (settings key and identity), ``settings_model``, and implements :meth:`build`.
+    ``needs``, ``credentials`` and ``check`` are answered from settings alone, before anything is created.
+    """
+
+    key: ClassVar[str]
+    settings_model: ClassVar[type[ServiceSettings]]
+
+    def __init__(self, context: Context, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"millrace:services:{type(self).__name__}", dns_name(self.key), None, opts)
+        self.context = context
+        self.settings = context.settings
+        self.hostname = context.hostname
+        self.ready: list[pulumi.Resource] = []
+        self._credentials: dict[str, Credential] = {}
+        self.build()
+        self.register_outputs({})
+
+    # -- from settings alone
+
+    @classmethod
+    def needs(cls, settings: Any) -> Iterable[Need]:
+        """Other services this one uses; they are started first and reachable from it."""
+        return ()
+
+    @classmethod
+    def credentials(cls, settings: Any, demands: Sequence[Demand]) -> Iterable[str]:
+        """Names of all credentials :meth:`credential` will be asked for."""
+        return ()
+
+    @classmethod
+    def check(cls, settings: Any, demands: Sequence[Demand], platform: Settings) -> Iterable[Problem]:
+        """Mistakes that no single value shows; paths start at the service's key."""
+        return ()
+
+    # -- for the subclass
+
+    @abstractmethod
+    def build(self) -> None:
+        """Create credentials, workloads and jobs."""
+
+    def connect(self, demand: Demand) -> Connection:
+        """What a consumer needs to know to use what it requested.
+
+        Raises:
+            NotImplementedError: when this service serves no requests.
+        """
+        raise NotImplementedError(f"{self.key} serves no requests")
+
+    def connections(self) -> Mapping[str, Any]:
+        """Part of the stack output ``connections``."""
+        return {}
+
+    def credential(self, name: str) -> Credential:
+        """The credential ``<service>/<name>``, made once."""
+        if name not in self._credentials:
+            self._credentials[name] = self.context.platform.new_credential(
+                f"{self.key}/{name}", child_opts(self)
+            )
+        return self._credentials[name]
+
+    def credential_outputs(self) -> Mapping[str, pulumi.Output[str]]:
+        """Part of the stack output ``credentials``: passwords by name."""
+        return {name: credential.password for name, credential in self._credentials.items()}
+
+    def certificate(self, name: str = "server", *, names: Sequence[str] = (), client: str = "") -> Certificate:
+        """A server certificate for this service's DNS names (or ``names``), or one for the client ``client``."""
+        return self.context.platform.new_certificate(
+            f"{self.hostname}-{name}",
+            common_name=client or self.hostname,
+            names=[] if client else [*(names or [self.hostname]), "localhost"],
+            client=bool(client),
+            opts=child_opts(self),
+        )
+
+    def deploy(self, workload: Workload, after: Sequence[pulumi.Resource] = ()) -> Deployment:
+        """Deploy a workload after the services this one needs; its routes go to the proxy."""
+        routed = any(endpoint.route for endpoint in workload.endpoints)
+        deployment = self.context.platform.target.deploy(
+            self._scope(routed=routed), workload, [*self.context.platform.ready_before(self.key), *after]
+        )
+        self.ready.extend(deployment.ready)
+        for endpoint in workload.endpoints:
+            if endpoint.route is not None:
+                self.context.published.append(
+                    Published(service=self.key, host=deployment.hosts[0], endpoint=endpoint)
+                )
+        return deployment
+
+    def run(self, job: Job, after: Sequence[pulumi.Resource] = ()) -> pulumi.Resource:
+        """Run a job after ``after`` and the services this one needs; dependants wait for it too."""
+        done = self.context.platform.target.run(
+            self._scope(), job, [*self.context.platform.ready_before(self.key), *after]
+        )
+        self.ready.append(done)
+        return done
+
+    def _scope(self, *, routed: bool = False) -> Scope:
+        return Scope(
+            key=self.key,
+            hostname=self.hostname,
+            parent=self,
+            links=[*self.context.links, (PROXY, self.key)] if routed else self.context.links,
+            source=self.settings.images or self.context.platform.settings.images,
+            image=self.settings.image,
+        )
+
+
+def dns_name(key: str) -> str:
+    """A service's settings key as a DNS label."""
+    return key.replace("_", "-")
+
+
+def tls_files(certificate: Certificate) -> tuple[File, File, File]:
+    """Certificate, key and CA as files in :data:`TLS_FOLDER`."""
+    return (
+        File(path=f"{TLS_FOLDER}/tls.crt", content=certificate.certificate),
+        File(path=f"{TLS_FOLDER}/tls.key", content=certificate.key, secret=True),
+        ca_file(certificate.authority.certificate),
+    )
+
+
+def ca_file(certificate: pulumi.Input[str]) -> File:
+    """The platform's CA as a file, for clients."""
+    return File(path=f"{TLS_FOLDER}/ca.crt", content=certificate)

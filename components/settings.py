@@ -1,0 +1,333 @@
+"""The platform's settings: typed, validated before anything is created, built from the stack file.
+
+Each top-level key of ``millrace:`` in ``Pulumi.<stack>.yaml`` is a field below or a service (a field for each
+comes from the registry in :mod:`components.services`). A service is on when its key is present.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from collections.abc import Collection, Iterable, Mapping
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, create_model
+
+from components.problems import Problem, SettingsError, from_validation
+from components.settings_types import (
+    NAME_PATTERN,
+    Domain,
+    Email,
+    EngineAddress,
+    ExistingFile,
+    Float,
+    Form,
+    HttpsAddress,
+    ImageReference,
+    Int,
+    Line,
+    MiB,
+    Mirror,
+    Model,
+    Name,
+    Pool,
+    Port,
+    Text,
+    TimeZone,
+)
+from components.workload import Access, Limits
+
+NAMESPACE = "millrace"
+
+
+class ImageSource(StrEnum):
+    """Where images come from: built here from package registries, or the projects' official ones."""
+
+    BUILD = "build"
+    UPSTREAM = "upstream"
+
+
+class Role(StrEnum):
+    """What a platform user may open: everything of the role's level and below."""
+
+    USER = "user"
+    ENGINEER = "engineer"
+    ADMIN = "admin"
+
+    @property
+    def access(self) -> Access:
+        """The highest access level this role may open."""
+        return Access(self.value)
+
+
+class ServiceSettings(Model):
+    """What every service lets one set. Memory is in MiB, CPU in cores."""
+
+    images: ImageSource | None = None
+    """Overrides the platform's `images` for this service."""
+    image: ImageReference | None = None
+    """Exact image reference instead of the catalogue's, used as upstream."""
+    memory_mib: MiB = 512
+    """Memory limit of a container of this service, in MiB."""
+    cpus: Annotated[Float, Field(gt=0, le=256)] = 1.0
+    """CPU limit of a container of this service, in cores."""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits as workloads take them."""
+        return Limits(memory_mib=self.memory_mib, cpus=self.cpus)
+
+
+class DockerTarget(Model):
+    """Containers on a Docker engine, here or elsewhere."""
+
+    kind: Literal["docker"] = "docker"
+    """docker: the only kind there is so far."""
+    host: EngineAddress = "unix:///var/run/docker.sock"
+    """unix:///path, tcp://host:port (with TLS) or ssh://user@host[:port]."""
+    ca: ExistingFile | None = None
+    """PEM file of the CA that signed the engine's certificate (tcp)."""
+    certificate: ExistingFile | None = None
+    """PEM file of the client certificate (tcp)."""
+    key: ExistingFile | None = None
+    """PEM file of the client key (tcp)."""
+    ssh_options: tuple[Line, ...] = ()
+    """More arguments for ssh, such as ["-i", "~/.ssh/deploy"]."""
+
+
+class Registry(Model):
+    """An image registry to use instead of the public ones."""
+
+    mirror: Mirror
+    """host[:port][/prefix] that holds the official images under their usual names."""
+    username: Line | None = None
+    """User of the registry."""
+    password: SecretStr | None = None
+    """Password of the registry: `pulumi config set --secret --path millrace:registry.password`."""
+
+
+class TlsMode(StrEnum):
+    """Where the proxy's certificate comes from."""
+
+    SELF_SIGNED = "self-signed"
+    PROVIDED = "provided"
+    LETSENCRYPT = "letsencrypt"
+
+
+class Tls(Model):
+    """Certificates of the proxy, and the life time of those the platform issues."""
+
+    mode: TlsMode = TlsMode.SELF_SIGNED
+    """self-signed: by the platform's own CA; provided: your files; letsencrypt: by ACME."""
+    certificate: ExistingFile | None = None
+    """PEM file with the certificate and its chain (provided)."""
+    key: ExistingFile | None = None
+    """PEM file with the private key (provided)."""
+    email: Email | None = None
+    """Contact address of the ACME account (letsencrypt)."""
+    server: HttpsAddress = "https://acme-v02.api.letsencrypt.org/directory"
+    """Directory URL of the ACME server (letsencrypt)."""
+    validity_days: Annotated[Int, Field(ge=2, le=825)] = 365
+    """Life time of a certificate from the platform's CA, in days."""
+    renew_days: Annotated[Int, Field(ge=1, le=800)] = 30
+    """An `up` renews a certificate that has fewer days left."""
+
+
+class Proxy(ServiceSettings):
+    """The reverse proxy: the only service that publishes ports."""
+
+    engine: Literal["nginx", "traefik"] = "nginx"
+    """nginx or traefik; both serve the same routes alike."""
+    http_port: Port = 80
+    """Port on the host for HTTP, which only redirects (and answers ACME challenges)."""
+    https_port: Port = 443
+    """Port on the host for HTTPS."""
+    portal_access: Access = Access.USER
+    """Who may open the portal at the domain's root."""
+    memory_mib: MiB = 128
+    """Memory limit of the proxy, in MiB."""
+
+
+class User(Model):
+    """A person who uses the platform; the password is generated (stack output `credentials`)."""
+
+    name: Name
+    """Login name."""
+    role: Role
+    """user, engineer or admin: opens what has this access level or a lower one."""
+
+
+class Network(Model):
+    """Addresses of the platform's internal networks."""
+
+    pool: Pool = "10.213.0.0/16"
+    """Private range to take the internal networks from, a /27 for each pair of services."""
+
+
+def _tls(value: object) -> object:
+    return {"mode": value} if isinstance(value, str) else value
+
+
+class PlatformSettings(Model):
+    """Everything of a stack but its services."""
+
+    domain: Domain = "data.localhost"
+    """Services are at https://<service>.<domain>; names below localhost need no DNS."""
+    target: DockerTarget = DockerTarget()
+    """Where the platform runs."""
+    images: ImageSource = ImageSource.BUILD
+    """build: from package registries on the engine itself; upstream: the projects' official images."""
+    registry: Registry | None = None
+    """Registry to pull upstream images from."""
+    proxy: Proxy = Proxy()
+    """The reverse proxy and portal."""
+    tls: Annotated[Tls, BeforeValidator(_tls, json_schema_input_type=TlsMode | Tls)] = Tls()
+    """self-signed, provided or letsencrypt, or a mapping with more keys."""
+    users: tuple[User, ...] = ()
+    """Who may log in at the proxy."""
+    rotation: dict[str, Line] = {}
+    """credential id -> any text; another text generates another password. `all` rotates all."""
+    time_zone: TimeZone = "UTC"
+    """IANA time zone of every container."""
+    ca_bundle: ExistingFile | None = None
+    """PEM file with more CAs to trust in builds and in containers that call out."""
+    network: Network = Network()
+    """Internal networks."""
+    protect_data: bool = False
+    """Refuse to delete volumes that hold data; `destroy` then keeps them."""
+
+
+class Settings(PlatformSettings):
+    """Base of the model that :func:`settings_model` builds: the platform plus one field per service."""
+
+    @property
+    def services(self) -> dict[str, ServiceSettings]:
+        """Settings of the services that are on, by key, in the registry's order."""
+        own = PlatformSettings.model_fields
+        values = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@cache
+def settings_model() -> type[Settings]:
+    """The settings with a field for each service of the registry."""
+    from components.services import registry
+
+    fields: dict[str, Any] = {
+        key: (service.settings_model | None, Field(default=None, description=_first_line(service.__doc__)))
+        for key, service in registry().items()
+    }
+    return create_model("Settings", __base__=Settings, **fields)
+
+
+def _first_line(text: str | None) -> str:
+    lines = inspect.cleandoc(text or "").splitlines()
+    return lines[0] if lines else ""
+
+
+def load(values: Mapping[str, object], stack_file: str, secret_keys: Collection[str] = ()) -> Settings:
+    """Settings from the stack's configuration (keys without namespace).
+
+    Values below a key of ``secret_keys`` are never shown. Mistakes of single values are reported first; those
+    that only the whole shows (:mod:`components.checks`) once every value is good by itself.
+
+    Raises:
+        SettingsError: with one line for each mistake.
+    """
+    from components.checks import problems
+
+    model = settings_model()
+    foreign = [Problem((key,), _astray(key)) for key in values if ":" in key]
+    own = {key: value for key, value in values.items() if ":" not in key}
+    # `millrace:object_store:` with nothing below is a service with its defaults.
+    services = model.model_fields.keys() - PlatformSettings.model_fields.keys()
+    own = {key: {} if value is None and key in services else value for key, value in own.items()}
+    try:
+        settings = model.model_validate(own)
+    except ValidationError as error:
+        found: Iterable[Problem] = [*foreign, *from_validation(error, model, secret_keys)]
+    else:
+        found = foreign or list(problems(settings))
+        if not found:
+            return settings
+    lines = [problem.line(stack_file, NAMESPACE) for problem in found]
+    raise SettingsError(list(dict.fromkeys(lines)))
+
+
+def from_config(config: Mapping[str, str], namespace: str = NAMESPACE) -> dict[str, object]:
+    """The namespace's part of Pulumi's raw configuration, with structured values decoded.
+
+    Pulumi hands every value over as text, mappings and lists as JSON. Keys of other namespaces belong to
+    somebody else, unless they look like a slip of the pen: those stay in, with their namespace, for
+    :func:`load` to report.
+    """
+    values: dict[str, object] = {}
+    for key, text in config.items():
+        owner, _, name = key.partition(":")
+        if owner == namespace:
+            values[name] = _decode(text)
+        elif difflib.SequenceMatcher(None, owner.lower(), namespace).ratio() >= _NEAR:
+            values[key] = None
+    return values
+
+
+# "millrce" is 0.93 near, "docker" 0.14; no published provider's name comes closer than 0.7.
+_NEAR = 0.8
+
+
+def _astray(key: str) -> str:
+    return f'not a namespace of this project - did you mean "{NAMESPACE}:{key.partition(":")[2]}"?'
+
+
+def secret_names(keys: Iterable[str], namespace: str = NAMESPACE) -> set[str]:
+    """Pulumi's list of secret keys as :func:`load` takes it: this namespace's, without it."""
+    return {name for owner, _, name in (key.partition(":") for key in keys) if owner == namespace}
+
+
+def _decode(text: str) -> object:
+    if text[:1] in ("{", "["):
+        try:
+            value: object = json.loads(text)
+        except (ValueError, RecursionError):
+            # Broken, thousands of digits, thousands of levels: as text it is the wrong type everywhere.
+            return text
+        return value
+    return None if text in ("", "null") else text
+
+
+__all__ = [
+    "NAMESPACE",
+    "NAME_PATTERN",
+    "Access",
+    "DockerTarget",
+    "Domain",
+    "ExistingFile",
+    "Float",
+    "Form",
+    "ImageReference",
+    "ImageSource",
+    "Int",
+    "Line",
+    "MiB",
+    "Model",
+    "Name",
+    "Network",
+    "PlatformSettings",
+    "Port",
+    "Proxy",
+    "Registry",
+    "Role",
+    "ServiceSettings",
+    "Settings",
+    "Text",
+    "Tls",
+    "TlsMode",
+    "User",
+    "from_config",
+    "load",
+    "secret_names",
+    "settings_model",
+]

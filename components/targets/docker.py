@@ -1,0 +1,309 @@
+"""The Docker target: containers on one engine, local or reached over TCP with TLS or SSH."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import certifi
+import pulumi
+import pulumi_docker as docker
+
+from components.options import child_opts
+from components.settings import DockerTarget as DockerSettings
+from components.settings import Settings
+from components.targets import Deployment, Scope, Target, replica_hosts, workload_host
+from components.targets.docker_images import DockerImages
+from components.targets.docker_networks import DockerNetworks
+from components.targets.docker_resources import JobRun, MillraceProvider, Ready, VolumeOwner, leftovers_hook
+from components.workload import File, Job, Limits, Volume, Workload
+
+LABEL_STACK = "dev.millrace.stack"
+LABEL_SERVICE = "dev.millrace.service"
+LABEL_WORKLOAD = "dev.millrace.workload"
+
+_CA_BUNDLE = "/etc/millrace/ca-bundle.crt"
+# Every runtime reads another one: OpenSSL and Go, Python requests, curl, Node.js, AWS SDKs.
+_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE")
+
+# One SSH connection for all resources of an update; sshd refuses more than ten at once (MaxStartups).
+_SSH_MULTIPLEX = ("-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", "ControlPath=~/.ssh/millrace-%C")
+
+_TMPFS = "rw,noexec,nosuid,nodev,size=64m,mode=1777"
+_FILE_MODE = {(False, False): "0444", (False, True): "0555", (True, False): "0440", (True, True): "0550"}
+
+
+class DockerTarget(pulumi.ComponentResource, Target):
+    """Networks, images, volumes and containers of a platform on one Docker engine.
+
+    Everything is named ``<project>-<stack>-…`` and labelled with stack and service, so that stacks share an
+    engine without touching each other. The containers' parents are their services; images and networks
+    belong to this component.
+    """
+
+    def __init__(self, settings: Settings, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("millrace:docker:Target", "docker", None, opts)
+        self._settings = settings
+        self.prefix = _slug(f"{pulumi.get_project()}-{pulumi.get_stack()}")
+        self.stack_label = f"{pulumi.get_project()}/{pulumi.get_stack()}"
+        host = _host(settings.target)
+        registry = settings.registry
+        self._docker = docker.Provider(
+            "docker-engine",
+            host=settings.target.host,
+            ca_material=host.get("caMaterial"),
+            cert_material=host.get("certMaterial"),
+            key_material=pulumi.Output.secret(host["keyMaterial"]) if "keyMaterial" in host else None,
+            ssh_opts=list(_ssh_options(settings.target)) or None,
+            registry_auth=[
+                docker.ProviderRegistryAuthArgs(
+                    address=registry.mirror.split("/")[0],
+                    username=registry.username,
+                    password=pulumi.Output.secret(registry.password.get_secret_value()),
+                )
+            ]
+            if registry and registry.username and registry.password
+            else None,
+            opts=child_opts(self),
+        )
+        self._millrace = MillraceProvider(
+            "docker-engine-extras",
+            host=settings.target.host,
+            ssh_options=_ssh_options(settings.target),
+            materials=host,
+            opts=child_opts(self),
+        )
+        self._networks = DockerNetworks(
+            parent=self,
+            docker_provider=self._docker,
+            millrace_provider=self._millrace,
+            prefix=self.prefix,
+            pool=settings.network.pool,
+            labels=self._labels("network"),
+        )
+        self.images = DockerImages(
+            parent=self, provider=self._docker, mirror=registry.mirror if registry else None
+        )
+        self._hook = leftovers_hook(settings.target.host, host, _ssh_options(settings.target))
+        self._ca_bundle = _ca_bundle(settings.ca_bundle)
+        self.register_outputs({})
+
+    # -- Target
+
+    def deploy(self, scope: Scope, workload: Workload, after: Sequence[pulumi.Resource] = ()) -> Deployment:
+        image = self.images.image(workload.image, scope.source, scope.image)
+        host = workload_host(scope, workload)
+        hosts = replica_hosts(host, workload.replicas)
+        published = any(e.loopback_port or e.public_port for e in workload.endpoints)
+        networks = self._networks.of(scope, outside=published or workload.egress, egress=workload.egress)
+        ready: list[pulumi.Resource] = []
+        for name in hosts:
+            volumes = self._volumes(scope, workload, name, image)
+            container = self._container(scope, workload, name, host, image, networks, volumes, after)
+            ready.append(
+                Ready(
+                    f"{name}-ready",
+                    container=container.id,
+                    service=name,
+                    probe=workload.probe.command,
+                    deadline_s=workload.probe.deadline_s,
+                    opts=child_opts(
+                        scope.parent, provider=self._millrace, deleted_with=container, depends_on=[container]
+                    ),
+                )
+            )
+        return Deployment(ready=ready, hosts=hosts)
+
+    def run(self, scope: Scope, job: Job, after: Sequence[pulumi.Resource] = ()) -> pulumi.Resource:
+        image = self.images.image(job.image, scope.source, scope.image)
+        name = f"{scope.hostname}-{job.name.replace('_', '-')}"
+        networks = self._networks.of(scope, outside=job.egress, egress=job.egress)
+        return JobRun(
+            name,
+            container_name=f"{self.prefix}-{name}",
+            image=image,
+            service=scope.hostname,
+            job=job,
+            env=self._env(job.env, egress=job.egress),
+            files=self._files(job.files, egress=job.egress),
+            tmpfs=_tmpfs(job.tmpfs),
+            networks=networks,
+            labels=self._labels(scope.key, job.name),
+            opts=child_opts(scope.parent, provider=self._millrace, depends_on=after),
+        )
+
+    # -- parts of a container
+
+    def _container(
+        self,
+        scope: Scope,
+        workload: Workload,
+        name: str,
+        host: str,
+        image: pulumi.Output[str],
+        networks: Sequence[pulumi.Input[str]],
+        volumes: Sequence[tuple[Volume, docker.Volume, pulumi.Resource]],
+        after: Sequence[pulumi.Resource],
+    ) -> docker.Container:
+        probe = workload.probe
+        memory = workload.limits.memory_mib
+        files = self._files(workload.files, egress=workload.egress)
+        uploads = [
+            docker.ContainerUploadArgs(
+                file=file.path, content=file.content, permissions=_FILE_MODE[file.secret, file.executable]
+            )
+            for file in files
+        ]
+        return docker.Container(
+            name,
+            name=f"{self.prefix}-{name}",
+            image=image,
+            entrypoints=list(workload.command),
+            envs=[
+                pulumi.Output.concat(key, "=", value)
+                for key, value in sorted(self._env(workload.env, egress=workload.egress).items())
+            ],
+            user=str(workload.user),
+            # Secret files are root's and readable by its group; no other account of the container is in it.
+            group_adds=["0"],
+            hostname=name,
+            init=True,
+            restart="unless-stopped",
+            memory=memory,
+            memory_swap=memory,
+            cpus=_cpus(workload.limits),
+            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
+            security_opts=["no-new-privileges:true"],
+            tmpfs=_tmpfs(workload.tmpfs),
+            shm_size=workload.shm_mib,
+            stop_signal=workload.stop_signal,
+            stop_timeout=workload.stop_grace_s,
+            destroy_grace_seconds=workload.stop_grace_s,
+            log_driver="json-file",
+            log_opts={"max-size": "10m", "max-file": "3"},
+            healthcheck=docker.ContainerHealthcheckArgs(
+                tests=["CMD", *probe.command],
+                interval=f"{probe.interval_s}s",
+                timeout=f"{probe.timeout_s}s",
+                start_period=f"{probe.deadline_s}s",
+                retries=3,
+            ),
+            labels=[
+                docker.ContainerLabelArgs(label=key, value=value)
+                for key, value in self._labels(scope.key, name).items()
+            ],
+            network_mode="bridge",
+            networks_advanced=[
+                docker.ContainerNetworksAdvancedArgs(name=network, aliases=sorted({host, name}))
+                for network in networks
+            ],
+            ports=[
+                docker.ContainerPortArgs(
+                    internal=endpoint.port,
+                    external=endpoint.public_port or endpoint.loopback_port,
+                    ip="0.0.0.0" if endpoint.public_port else "127.0.0.1",
+                    protocol="tcp",
+                )
+                for endpoint in workload.endpoints
+                if endpoint.public_port or endpoint.loopback_port
+            ]
+            or None,
+            volumes=[
+                docker.ContainerVolumeArgs(
+                    volume_name=resource.name, container_path=volume.path, read_only=volume.read_only
+                )
+                for volume, resource, _ in volumes
+            ]
+            or None,
+            uploads=pulumi.Output.secret(uploads) if any(f.secret for f in files) else uploads or None,
+            must_run=True,
+            opts=child_opts(
+                scope.parent,
+                provider=self._docker,
+                depends_on=[*after, *(owner for _, _, owner in volumes)],
+                # Names and ports are taken until the old one is gone (pulumi-docker#1356).
+                delete_before_replace=True,
+                # An edited probe is otherwise saved but never applied (terraform-provider-docker#988).
+                replace_on_changes=["healthcheck", "tmpfs", "init", "cpus"],
+                hooks=pulumi.ResourceHookBinding(before_create=[self._hook]),
+            ),
+        )
+
+    def _volumes(
+        self, scope: Scope, workload: Workload, name: str, image: pulumi.Output[str]
+    ) -> list[tuple[Volume, docker.Volume, pulumi.Resource]]:
+        made = []
+        for volume in workload.volumes:
+            resource_name = f"{name}-{volume.name}"
+            keep = volume.data and self._settings.protect_data
+            resource = docker.Volume(
+                resource_name,
+                name=f"{self.prefix}-{resource_name}",
+                labels=[
+                    docker.VolumeLabelArgs(label=key, value=value)
+                    for key, value in self._labels(scope.key, name).items()
+                ],
+                opts=child_opts(scope.parent, provider=self._docker, protect=keep, retain_on_delete=keep),
+            )
+            owner = VolumeOwner(
+                f"{resource_name}-owner",
+                volume=resource.name,
+                uid=workload.user,
+                image=image,
+                labels=self._labels(scope.key, name),
+                opts=child_opts(scope.parent, provider=self._millrace, deleted_with=resource),
+            )
+            made.append((volume, resource, owner))
+        return made
+
+    def _env(self, own: Mapping[str, pulumi.Input[str]], *, egress: bool) -> dict[str, pulumi.Input[str]]:
+        env: dict[str, pulumi.Input[str]] = {"TZ": self._settings.time_zone}
+        if egress and self._ca_bundle:
+            env |= dict.fromkeys(_CA_VARIABLES, _CA_BUNDLE)
+        return env | dict(own)
+
+    def _files(self, own: Sequence[File], *, egress: bool) -> list[File]:
+        files = list(own)
+        if egress and self._ca_bundle:
+            files.append(File(path=_CA_BUNDLE, content=self._ca_bundle))
+        return files
+
+    def _labels(self, service: str, workload: str | None = None) -> dict[str, str]:
+        labels = {LABEL_STACK: self.stack_label, LABEL_SERVICE: service}
+        return labels | ({LABEL_WORKLOAD: workload} if workload else {})
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
+
+
+def _cpus(limits: Limits) -> str:
+    return f"{limits.cpus:g}"
+
+
+def _tmpfs(extra: Sequence[str]) -> dict[str, str]:
+    return dict.fromkeys(("/tmp", *extra), _TMPFS)
+
+
+def _ssh_options(target: DockerSettings) -> tuple[str, ...]:
+    if not target.host.startswith("ssh://"):
+        return ()
+    return (*_SSH_MULTIPLEX, "-o", "BatchMode=yes", *target.ssh_options)
+
+
+def _host(target: DockerSettings) -> dict[str, str]:
+    """PEM texts for an engine behind TLS, by the names the providers use."""
+    files = {"caMaterial": target.ca, "certMaterial": target.certificate, "keyMaterial": target.key}
+    return {name: Path(path).expanduser().read_text() for name, path in files.items() if path}
+
+
+def _ca_bundle(path: str | None) -> str | None:
+    """Public roots and the extra ones in one file, or None when there is nothing to add."""
+    extra = path or os.environ.get("SSL_CERT_FILE")
+    if not extra or not Path(extra).expanduser().is_file():
+        return None
+    texts = certifi.contents() + "\n" + Path(extra).expanduser().read_text(errors="replace")
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", texts, re.DOTALL)
+    return "\n".join(dict.fromkeys(blocks)) + "\n"

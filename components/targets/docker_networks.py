@@ -1,0 +1,77 @@
+"""Networks of the Docker target: one for each pair of services, so that none reaches more than it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+import pulumi_docker as docker
+
+from components.options import child_opts
+from components.targets import Scope
+from components.targets.docker_resources import Subnet
+
+# 30 addresses: enough for the replicas on both sides of a pair.
+_PREFIX_BITS = 27
+
+
+class DockerNetworks:
+    """Makes each network once, when the first of its members is deployed.
+
+    Internal networks have no way out. A service with a published port or with egress also gets a network of
+    its own that has one; without egress it has no address translation, so that replies leave and nothing
+    else does.
+    """
+
+    def __init__(
+        self,
+        *,
+        parent: pulumi.Resource,
+        docker_provider: docker.Provider,
+        millrace_provider: pulumi.ProviderResource,
+        prefix: str,
+        pool: str,
+        labels: Mapping[str, str],
+    ) -> None:
+        self._parent = parent
+        self._docker = docker_provider
+        self._millrace = millrace_provider
+        self._prefix = prefix
+        self._pool = pool
+        self._labels = labels
+        self._made: dict[str, docker.Network] = {}
+
+    def of(self, scope: Scope, *, outside: bool, egress: bool) -> Sequence[pulumi.Input[str]]:
+        """Names of all networks a container of this service joins."""
+        names = [scope.hostname]
+        names += [f"{_dns(consumer)}-{_dns(provider)}" for consumer, provider in scope.links]
+        networks = [self._network(f"net-{name}", internal=True) for name in names]
+        if outside:
+            kind = "egress" if egress else "publish"
+            networks.append(self._network(f"net-{scope.hostname}-{kind}", internal=False, masquerade=egress))
+        return [network.name for network in networks]
+
+    def _network(self, name: str, *, internal: bool, masquerade: bool = False) -> docker.Network:
+        if name not in self._made:
+            subnet = Subnet(
+                f"{name}-subnet",
+                pool=self._pool,
+                prefix=_PREFIX_BITS,
+                opts=child_opts(self._parent, provider=self._millrace),
+            )
+            options = {} if internal else {"com.docker.network.bridge.enable_ip_masquerade": str(masquerade).lower()}
+            self._made[name] = docker.Network(
+                name,
+                name=f"{self._prefix}-{name.removeprefix('net-')}",
+                driver="bridge",
+                internal=internal,
+                ipam_configs=[docker.NetworkIpamConfigArgs(subnet=subnet.cidr)],
+                options=options or None,
+                labels=[docker.NetworkLabelArgs(label=k, value=v) for k, v in self._labels.items()],
+                opts=child_opts(self._parent, provider=self._docker, delete_before_replace=True),
+            )
+        return self._made[name]
+
+
+def _dns(key: str) -> str:
+    return key.replace("_", "-")

@@ -1,0 +1,151 @@
+"""Resources of Millrace's own provider (``provider/``) and the hook that clears what an interrupted update
+left behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pulumi
+
+from components.workload import File, Job
+
+
+class MillraceProvider(pulumi.ProviderResource):
+    """One Docker engine, as the local provider needs it: PEM texts, not paths."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        host: str,
+        ssh_options: Sequence[str],
+        materials: Mapping[str, str],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        props: dict[str, pulumi.Input[str]] = {"host": host, "sshOptions": json.dumps(list(ssh_options))}
+        for key, value in materials.items():
+            props[key] = pulumi.Output.secret(value) if key == "keyMaterial" else value
+        super().__init__("millrace", name, props, opts)
+
+
+class Ready(pulumi.CustomResource):
+    """A container whose probe has succeeded; see ``provider/millrace/ready.py``."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        container: pulumi.Input[str],
+        service: str,
+        probe: Sequence[str],
+        deadline_s: int,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        props = {"container": container, "service": service, "probe": list(probe), "deadline": deadline_s}
+        super().__init__("millrace:docker:Ready", name, props, opts)
+
+
+class JobRun(pulumi.CustomResource):
+    """A job that ended with exit code 0; see ``provider/millrace/job.py``."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        container_name: str,
+        image: pulumi.Input[str],
+        service: str,
+        job: Job,
+        env: Mapping[str, pulumi.Input[str]],
+        files: Sequence[File],
+        tmpfs: Mapping[str, str],
+        networks: Sequence[pulumi.Input[str]],
+        labels: Mapping[str, str],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        contents = [
+            {"path": f.path, "content": f.content, "secret": f.secret, "executable": f.executable} for f in files
+        ]
+        props = {
+            "name": container_name,
+            "image": image,
+            "service": service,
+            "command": list(job.command),
+            "uid": job.user,
+            "env": dict(env),
+            "files": pulumi.Output.secret(contents) if any(f.secret for f in files) else contents,
+            "tmpfs": dict(tmpfs),
+            "networks": list(networks),
+            "labels": dict(labels),
+            "memoryMib": job.limits.memory_mib,
+            "cpus": job.limits.cpus,
+            "timeout": job.timeout_s,
+            "triggers": list(job.triggers),
+        }
+        super().__init__("millrace:docker:Job", name, props, opts)
+
+
+class Subnet(pulumi.CustomResource):
+    """A free address range of the engine; see ``provider/millrace/subnet.py``."""
+
+    cidr: pulumi.Output[str]
+
+    def __init__(self, name: str, *, pool: str, prefix: int, opts: pulumi.ResourceOptions) -> None:
+        super().__init__(
+            "millrace:docker:Subnet", name, {"pool": pool, "prefix": prefix, "cidr": None}, opts
+        )
+
+
+class VolumeOwner(pulumi.CustomResource):
+    """A volume that its user may write; see ``provider/millrace/volume_owner.py``."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        volume: pulumi.Input[str],
+        uid: int,
+        image: pulumi.Input[str],
+        labels: Mapping[str, str],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        props = {"volume": volume, "uid": uid, "image": image, "labels": dict(labels)}
+        super().__init__("millrace:docker:VolumeOwner", name, props, opts)
+
+
+def leftovers_hook(host: str, materials: Mapping[str, str], ssh_options: Sequence[str]) -> pulumi.ResourceHook:
+    """A hook that runs before a container is created: an update that was killed may have made one that the
+    state does not know, and its name is taken. Only a container with this stack's label is removed."""
+
+    def remove_leftover(args: pulumi.ResourceHookArgs) -> None:
+        from components.targets.docker import LABEL_STACK
+
+        engine = _engine(host, materials, ssh_options)
+        inputs = args.new_inputs or {}
+        container = engine.container(str(inputs["name"]))
+        if container is not None:
+            wanted = {label["label"]: label["value"] for label in inputs.get("labels") or []}
+            if container.labels.get(LABEL_STACK) == wanted.get(LABEL_STACK):
+                engine.remove(container.id)
+
+    return pulumi.ResourceHook("remove-leftover-container", remove_leftover)
+
+
+_engines: dict[str, object] = {}
+
+
+def _engine(host: str, materials: Mapping[str, str], ssh_options: Sequence[str]):  # type: ignore[no-untyped-def]
+    folder = str(Path(__file__).resolve().parents[2] / "provider")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    from millrace.engine import Engine, HostSettings
+
+    if host not in _engines:
+        settings = HostSettings.from_props(
+            {"host": host, "sshOptions": json.dumps(list(ssh_options)), **materials}
+        )
+        _engines[host] = Engine(settings)
+    return _engines[host]

@@ -1,0 +1,58 @@
+"""What every resource of this provider has in common."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from millrace.engine import Engine
+
+Props = Mapping[str, Any]
+
+
+class ResourceError(Exception):
+    """A failure the user can read as it is: one message, no traceback."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What a resource may use during one call: the Docker engine, a progress line, the cancel signal."""
+
+    engine: Engine
+    progress: Callable[[str], None]
+    cancelled: threading.Event
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, unless the update is cancelled meanwhile.
+
+        Raises:
+            ResourceError: when the update is cancelled.
+        """
+        if self.cancelled.wait(seconds):
+            raise ResourceError("cancelled")
+
+
+class Resource:
+    """One resource type. A change of an input in ``replace_on`` replaces instead of updating; one of an input
+    in ``ignore`` is no change at all."""
+
+    token: ClassVar[str]
+    replace_on: ClassVar[frozenset[str]] = frozenset()
+    ignore: ClassVar[frozenset[str]] = frozenset()
+
+    def create(self, call: Call, props: Props) -> tuple[str, dict[str, Any]]:
+        """Make it so and return id and outputs; raising leaves the resource out of the state."""
+        raise NotImplementedError
+
+    def update(self, call: Call, id_: str, props: Props) -> dict[str, Any]:
+        """The inputs changed: by default, do again what ``create`` does."""
+        return self.create(call, props)[1]
+
+    def read(self, call: Call, id_: str, props: Props) -> dict[str, Any] | None:
+        """Current outputs, or None when it is gone and the next ``up`` must create it again."""
+        return dict(props)
+
+    def delete(self, call: Call, id_: str, props: Props) -> None:
+        """Remove it; must succeed when it is gone already."""

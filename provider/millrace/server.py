@@ -1,0 +1,205 @@
+"""The provider's gRPC server: Pulumi's protocol on one side, :class:`Resource` on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from functools import wraps
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf import empty_pb2
+from google.protobuf.struct_pb2 import Struct
+from pulumi.runtime import rpc
+from pulumi.runtime.proto import (
+    engine_pb2,
+    engine_pb2_grpc,
+    plugin_pb2,
+    provider_pb2,
+    provider_pb2_grpc,
+)
+
+from millrace import VERSION
+from millrace.engine import Engine, EngineError, HostSettings
+from millrace.job import Job
+from millrace.ready import Ready
+from millrace.resources import Call, Resource, ResourceError
+from millrace.subnet import Subnet
+from millrace.volume_owner import VolumeOwner
+
+# Each call may wait for a container; the engine sends as many at once as its --parallel allows.
+_WORKERS = 64
+# Job files and log tails exceed gRPC's 4 MiB only in theory, but a refused message is a poor error.
+_OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
+
+RESOURCES: dict[str, Resource] = {r.token: r for r in (Ready(), Job(), Subnet(), VolumeOwner())}
+
+_Result = TypeVar("_Result")
+
+
+def _plain(struct: Struct) -> dict[str, Any]:
+    """A message's properties as plain Python values. The engine sends no secrets: they are not accepted."""
+    return {k: rpc.unwrap_rpc_secret(v) for k, v in rpc.deserialize_properties(struct).items()}
+
+
+def _struct(values: dict[str, Any]) -> Struct:
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(rpc.serialize_properties(values, {}))
+    finally:
+        loop.close()
+
+
+def _readable(method: Callable[..., _Result]) -> Callable[..., _Result]:
+    """Ends a call with the error's own message; an unforeseen one also says where it came from."""
+
+    @wraps(method)
+    def wrapper(self: Any, request: Any, context: grpc.ServicerContext) -> _Result:
+        try:
+            return method(self, request, context)
+        except (ResourceError, EngineError) as error:
+            context.abort(grpc.StatusCode.UNKNOWN, str(error))
+        except Exception as error:
+            frame = error.__traceback__
+            while frame is not None and frame.tb_next is not None:
+                frame = frame.tb_next
+            where = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "unknown place"
+            context.abort(grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error} (at {where})")
+        raise AssertionError("context.abort returned")
+
+    return wrapper
+
+
+class Servicer(provider_pb2_grpc.ResourceProviderServicer):
+    """Serves the resources of :data:`RESOURCES` against one Docker engine, set by the provider's config."""
+
+    def __init__(self, engine_address: str | None) -> None:
+        self._log = (
+            engine_pb2_grpc.EngineStub(grpc.insecure_channel(engine_address)) if engine_address else None
+        )
+        self._docker: Engine | None = None
+        self._cancelled = threading.Event()
+
+    # -- configuration
+
+    def CheckConfig(self, request: Any, context: Any) -> Any:
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    def DiffConfig(self, request: Any, context: Any) -> Any:
+        return _diff(request.old_inputs, request.news)
+
+    @_readable
+    def Configure(self, request: Any, context: Any) -> Any:
+        args = _plain(request.args)
+        self._docker = Engine(HostSettings.from_props(args))
+        return provider_pb2.ConfigureResponse(acceptSecrets=False, supportsPreview=False)
+
+    def GetPluginInfo(self, request: Any, context: Any) -> Any:
+        return plugin_pb2.PluginInfo(version=VERSION)
+
+    def GetSchema(self, request: Any, context: Any) -> Any:
+        return provider_pb2.GetSchemaResponse(schema=f'{{"name":"millrace","version":"{VERSION}"}}')
+
+    def Cancel(self, request: Any, context: Any) -> Any:
+        self._cancelled.set()
+        return empty_pb2.Empty()
+
+    # -- resources
+
+    def Check(self, request: Any, context: Any) -> Any:
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    @_readable
+    def Diff(self, request: Any, context: Any) -> Any:
+        resource = _resource(request.urn)
+        return _diff(request.old_inputs, request.news, resource.replace_on, resource.ignore)
+
+    @_readable
+    def Create(self, request: Any, context: Any) -> Any:
+        id_, outs = _resource(request.urn).create(self._call(request.urn), _plain(request.properties))
+        return provider_pb2.CreateResponse(id=id_, properties=_struct(outs))
+
+    @_readable
+    def Update(self, request: Any, context: Any) -> Any:
+        outs = _resource(request.urn).update(self._call(request.urn), request.id, _plain(request.news))
+        return provider_pb2.UpdateResponse(properties=_struct(outs))
+
+    @_readable
+    def Read(self, request: Any, context: Any) -> Any:
+        props = _plain(request.properties)
+        outs = _resource(request.urn).read(self._call(request.urn), request.id, props)
+        if outs is None:
+            return provider_pb2.ReadResponse()
+        return provider_pb2.ReadResponse(id=request.id, properties=_struct(outs), inputs=request.inputs)
+
+    @_readable
+    def Delete(self, request: Any, context: Any) -> Any:
+        _resource(request.urn).delete(self._call(request.urn), request.id, _plain(request.properties))
+        return empty_pb2.Empty()
+
+    def _call(self, urn: str) -> Call:
+        if self._docker is None:
+            raise ResourceError("the millrace provider was called before it was configured")
+        return Call(engine=self._docker, progress=lambda text: self._say(urn, text), cancelled=self._cancelled)
+
+    def _say(self, urn: str, text: str) -> None:
+        if self._log is None:
+            return
+        # Progress is for the reader only: an engine that is already leaving must not fail the call.
+        try:
+            self._log.Log(
+                engine_pb2.LogRequest(severity=engine_pb2.INFO, message=text, urn=urn, ephemeral=True), timeout=5
+            )
+        except grpc.RpcError:
+            pass
+
+
+def _resource(urn: str) -> Resource:
+    type_ = urn.split("::")[2].split("$")[-1]
+    try:
+        return RESOURCES[type_]
+    except KeyError:
+        raise ResourceError(f"unknown resource type {type_!r}") from None
+
+
+def _diff(
+    olds: Struct, news: Struct, replace_on: frozenset[str] = frozenset(), ignore: frozenset[str] = frozenset()
+) -> Any:
+    keys = sorted(
+        key
+        for key in set(olds.fields) | set(news.fields)
+        if not key.startswith("__") and key not in ignore and olds.fields.get(key) != news.fields.get(key)
+    )
+    if not keys:
+        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
+    return provider_pb2.DiffResponse(
+        changes=provider_pb2.DiffResponse.DIFF_SOME,
+        diffs=keys,
+        replaces=[key for key in keys if key in replace_on],
+        deleteBeforeReplace=True,
+    )
+
+
+def serve(engine_address: str | None) -> None:
+    """Listen on a free port of the loopback address, print it, and serve until the engine says stop.
+
+    The engine runs each plugin in a process group of its own, so that Ctrl-C at the terminal does not reach
+    it, and says stop with SIGINT; one that lingers holds up the end of every update for ten seconds.
+    """
+    # Blocked before any thread starts, so that only sigwait below sees them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=_WORKERS), options=_OPTIONS)
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(engine_address), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    server.stop(grace=None)
+    # Calls still waiting for a container must not keep the process: the engine has given up on them.
+    os._exit(0)
