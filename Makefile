@@ -1,0 +1,64 @@
+# Every target is a thin wrapper: `pulumi up`, `preview`, `destroy` and `stack output` work as usual.
+STACK ?= dev
+# Arguments for pytest: make unit ARGS="-k proxy"
+ARGS ?=
+
+RUN := scripts/run
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: ## Install what is missing and bring the platform up (STACK=dev)
+	@$(RUN) up --stack $(STACK)
+
+.PHONY: preview
+preview: ## Show what `make up` would change
+	@$(RUN) up --command preview --stack $(STACK)
+
+.PHONY: down
+down: ## Remove the platform
+	@$(RUN) up --command down --stack $(STACK)
+
+.PHONY: urls
+urls: ## Show the URLs and where the passwords are
+	@$(RUN) urls --stack $(STACK)
+
+.PHONY: setup
+setup: ## Install what is missing, start nothing
+	@$(RUN) setup --stack $(STACK)
+
+.PHONY: test
+test: ## Run every check: lint, types, unit and integration tests
+	@$(RUN) check all $(ARGS)
+
+.PHONY: lint
+lint: ## Check format, style, types and shell scripts
+	@$(RUN) check lint
+
+.PHONY: unit
+unit: ## Run the unit tests (no Docker)
+	@$(RUN) check unit $(ARGS)
+
+.PHONY: integration
+integration: ## Run the tests on real containers
+	@$(RUN) check integration $(ARGS)
+
+.PHONY: format
+format: ## Format the Python code
+	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
+
+.PHONY: schema
+schema: ## Write the JSON Schema of the settings into configs/
+	@.venv/bin/python -m components.schema
+
+.PHONY: lock
+lock: ## Pin the Python packages anew from requirements*.in
+	@$(RUN) lock
+
+.PHONY: bench
+bench: ## Measure `make up` and compare with docker compose
+	@$(RUN) bench

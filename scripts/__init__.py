@@ -1,0 +1,1 @@
+"""Setup and daily commands. Standard library only: they run before anything is installed."""

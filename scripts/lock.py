@@ -1,0 +1,39 @@
+"""Pins the Python packages anew: requirements*.in to requirements*.txt, with hashes."""
+
+from __future__ import annotations
+
+from scripts import python_env
+from scripts.console import Step, main, run
+from scripts.versions import ROOT
+
+
+def _main() -> int:
+    for name in ("requirements", "requirements-dev"):
+        options = [
+            "--universal",
+            "--python-version",
+            "3.11",
+            "--generate-hashes",
+            "--no-header",
+            "--no-annotate",
+        ]
+        with Step("lock", f"{name}.txt"):
+            run(
+                "lock",
+                [
+                    python_env.command("uv"),
+                    "pip",
+                    "compile",
+                    "--upgrade",
+                    *options,
+                    f"{name}.in",
+                    "-o",
+                    f"{name}.txt",
+                ],
+                cwd=ROOT,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    main(_main)

@@ -1,0 +1,51 @@
+"""Packages of the distribution, where the scripts may install them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+
+from scripts.console import SetupError, run, say
+
+_lock = threading.Lock()
+_updated = False
+
+
+def can_install() -> bool:
+    """Whether the scripts may install packages: as root, on Debian and its relatives."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def install(step: str, packages: Sequence[str]) -> None:
+    """Install packages by apt, one installation at a time.
+
+    Raises:
+        SetupError: apt failed.
+    """
+    global _updated
+    with _lock:
+        say(step, f"installing {' '.join(packages)} from the distribution")
+        env = {"DEBIAN_FRONTEND": "noninteractive"}
+        # Another apt may be at work on a freshly booted machine: wait for it.
+        apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]
+        if not _updated:
+            run(step, [*apt, "update"], env=env)
+            _updated = True
+        run(step, [*apt, "install", "-y", "--no-install-recommends", *packages], env=env)
+
+
+def require(step: str, command: str, package: str, instead: str) -> None:
+    """Have a command on PATH, by installing its package where that is allowed.
+
+    Raises:
+        SetupError: it is missing and may not be installed; ``instead`` says what to do.
+    """
+    if shutil.which(command):
+        return
+    if not can_install():
+        raise SetupError(f"{step}: `{command}` is missing: {instead}")
+    install(step, [package])
+    if not shutil.which(command):
+        raise SetupError(f"{step}: package {package} brought no `{command}`: {instead}")

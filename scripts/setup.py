@@ -1,0 +1,84 @@
+"""Installs what is missing: Python packages, Docker engine, Pulumi CLI and plugins, base image, stack.
+
+Checks are cheap, so that a rerun costs a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from scripts import base_image, engine, pulumi_cli, python_env, stack, target
+from scripts.console import main, say, together
+from scripts.versions import CACHE
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """One setup at a time in a checkout; a second one waits."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("setup", "waiting for another setup in this checkout")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def setup(stack_name: str, *, development: bool = False) -> None:
+    """Install what the stack needs and is missing.
+
+    Raises:
+        SetupError: something is missing that the scripts may not install.
+    """
+    start = time.monotonic()
+    with locked():
+        requirements = python_env.missing(development=development)
+        if requirements:
+            python_env.create()
+        found: dict[str, str] = {}
+
+        installed = threading.Event()
+
+        def packages() -> None:
+            try:
+                python_env.install(requirements)
+            finally:
+                installed.set()
+
+        def docker() -> None:
+            if target.is_configured(stack_name):
+                installed.wait()  # reading the target takes PyYAML
+            machine = target.of_stack(stack_name, python_env.PYTHON)
+            found["docker"] = engine.ensure(machine)
+            if machine.builds_images:
+                base_image.ensure(machine)
+
+        def pulumi() -> None:
+            found["pulumi"] = pulumi_cli.version(pulumi_cli.ensure())
+
+        together(packages, docker, pulumi)
+        stack.prepare(stack_name)
+    say(
+        "ready",
+        f"Docker {found['docker']}, Pulumi {found['pulumi'].removeprefix('v')}, stack {stack_name} "
+        f"({time.monotonic() - start:.1f} s)",
+    )
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stack", default="dev", help="stack to prepare (default: dev)")
+    parser.add_argument("--development", action="store_true", help="with the tools of the checks and tests")
+    options = parser.parse_args()
+    setup(options.stack, development=options.development)
+    return 0
+
+
+if __name__ == "__main__":
+    main(_main)

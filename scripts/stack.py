@@ -1,0 +1,151 @@
+"""The stack's passphrase, state and entry in Pulumi, made on first use."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import subprocess
+from pathlib import Path
+
+from scripts import pulumi_cli
+from scripts.console import SetupError, say
+from scripts.versions import CACHE, ROOT
+
+STATE = CACHE / "state"
+PASSPHRASE = CACHE / "passphrase"
+_SALTS = CACHE / "salts"
+_LOCAL_BACKEND = "file://./.millrace/state"
+_PASSPHRASE_VARIABLES = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
+
+
+def _project() -> str:
+    return (ROOT / "Pulumi.yaml").read_text()
+
+
+def uses_local_state() -> bool:
+    """Whether the stacks live in this checkout, not in a backend of the user's choice."""
+    return "PULUMI_BACKEND_URL" not in os.environ and _LOCAL_BACKEND in _project()
+
+
+def file_of(stack: str) -> Path:
+    """The stack's configuration file."""
+    return ROOT / f"Pulumi.{stack}.yaml"
+
+
+def prepare(stack: str) -> None:
+    """Have the stack: its passphrase, its state, its selection for plain `pulumi` commands.
+
+    Raises:
+        SetupError: there is no such configuration, or Pulumi can't make the stack.
+    """
+    if not file_of(stack).is_file():
+        known = ", ".join(sorted(path.name.split(".")[1] for path in ROOT.glob("Pulumi.*.yaml")))
+        raise SetupError(f"stack {stack}: there is no Pulumi.{stack}.yaml (there is: {known or 'none'})")
+    install_filter()
+    if not uses_local_state():
+        if subprocess.run([pulumi_cli.COMMAND, "stack", "select", "--create", stack], cwd=ROOT).returncode:
+            raise SetupError(f"stack {stack}: Pulumi could not open it, its message is above")
+        return
+    STATE.mkdir(parents=True, exist_ok=True)
+    STATE.chmod(0o700)
+    _make_passphrase()
+    if not _exists(stack):
+        _init(stack)
+    elif stack == "dev" and not _selected():
+        _pulumi("stack", "select", stack)
+    _save_salt(stack)
+
+
+def _make_passphrase() -> None:
+    if PASSPHRASE.is_file() or any(name in os.environ for name in _PASSPHRASE_VARIABLES):
+        return
+    if any((STATE / ".pulumi" / "stacks").rglob("*.json")):
+        raise SetupError(
+            f"{PASSPHRASE.relative_to(ROOT)} is missing but the state was encrypted with it: "
+            "bring it back or set PULUMI_CONFIG_PASSPHRASE_FILE"
+        )
+    forget_salts()
+    descriptor = os.open(PASSPHRASE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+    say("stack", f"passphrase generated in {PASSPHRASE.relative_to(ROOT)}: keep a copy, the state needs it")
+
+
+def _exists(stack: str) -> bool:
+    name = re.search(r"^name:\s*(\S+)", _project(), re.MULTILINE)
+    folder = STATE / ".pulumi" / "stacks" / (name.group(1) if name else "")
+    return any((folder / f"{stack}{ending}").is_file() for ending in (".json", ".json.gz"))
+
+
+def _selected() -> bool:
+    """Whether some stack is selected here; Pulumi keeps that in its own folder."""
+    digest = hashlib.sha1(str(ROOT / "Pulumi.yaml").encode(), usedforsecurity=False).hexdigest()
+    return any((pulumi_cli.home() / "workspaces").glob(f"*-{digest}-workspace.json"))
+
+
+def _init(stack: str) -> None:
+    file = file_of(stack)
+    before = file.read_text()
+    select = [] if stack == "dev" else ["--no-select"]
+    _pulumi("stack", "init", stack, *select)
+    # Pulumi also reformats the file: keep the text, add only its salt.
+    salt = _salt_line(file.read_text())
+    if salt and not _salt_line(before):
+        file.write_text(before if before.endswith("\n") or not before else before + "\n")
+        with file.open("a") as handle:
+            handle.write(salt)
+    say("stack", f"{stack} created")
+
+
+def _pulumi(*arguments: str) -> None:
+    done = subprocess.run(
+        [pulumi_cli.COMMAND, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        raise SetupError(f"pulumi {' '.join(arguments)}: {lines[-1].removeprefix('error: ')}")
+
+
+def _salt_line(text: str) -> str:
+    found = re.search(r"^encryptionsalt:.*", text, re.MULTILINE)
+    return found.group() + "\n" if found else ""
+
+
+def _save_salt(stack: str) -> None:
+    """Remember the salt for git's smudge filter, which puts it back after a checkout."""
+    salt = _salt_line(file_of(stack).read_text())
+    saved = _SALTS / file_of(stack).name
+    if salt and not (saved.is_file() and saved.read_text() == salt):
+        _SALTS.mkdir(exist_ok=True)
+        saved.write_text(salt)
+
+
+def forget_salts() -> None:
+    """Drop salts that no encrypted value needs: the passphrase they were made with is gone."""
+    for file in ROOT.glob("Pulumi.*.yaml"):
+        text = file.read_text()
+        command = ["sh", str(ROOT / "scripts" / "salt-filter"), "clean", file.name]
+        cleaned = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+        if cleaned != text:
+            file.write_text(cleaned)
+    for saved in _SALTS.glob("Pulumi.*.yaml"):
+        saved.unlink()
+
+
+def install_filter() -> None:
+    """Turn the salt filter on in this clone, for good."""
+    if not (ROOT / ".git").exists():
+        return
+    config = ROOT / ".git" / "config"
+    if config.is_file() and "scripts/salt-filter smudge" in config.read_text():
+        return
+    for name in ("clean", "smudge"):
+        key = f"filter.pulumi-salt.{name}"
+        command = ["git", "config", "--local", key, f"sh scripts/salt-filter {name} %f"]
+        subprocess.run(command, cwd=ROOT, capture_output=True)

@@ -1,0 +1,48 @@
+"""`make up`, `preview` and `down`: setup, then Pulumi, then the table of URLs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+
+from scripts import pulumi_cli, urls
+from scripts.console import main, say
+from scripts.setup import setup
+from scripts.versions import ROOT
+
+_COMMANDS = {
+    # Nobody reads a preview that is not asked about; it would run the program twice.
+    "up": ["up", "--yes", "--skip-preview"],
+    "preview": ["preview", "--diff"],
+    "down": ["destroy", "--yes", "--skip-preview"],
+}
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stack", default="dev")
+    parser.add_argument("--command", choices=sorted(_COMMANDS), default="up")
+    options = parser.parse_args()
+    setup(options.stack)
+    command = _COMMANDS[options.command]
+    say("pulumi", " ".join(command))
+    # Its own process group stays ours: Ctrl-C reaches Pulumi, which ends what it has begun.
+    code = _run([str(pulumi_cli.COMMAND), *command, "--stack", options.stack])
+    if code == 0 and options.command == "up":
+        return urls.show(options.stack)
+    return code
+
+
+def _run(command: list[str]) -> int:
+    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue  # the terminal has told Pulumi as well; it says what it does
+
+
+if __name__ == "__main__":
+    main(_main)
