@@ -8,8 +8,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from scramp import ScramMechanism
+from scramp import ScramMechanism  # type: ignore[import-untyped]
 
 from components.postgres_settings import (
     Database,
@@ -23,6 +24,8 @@ from components.postgres_settings import (
 from components.service import Demand
 from components.templates import render
 
+_T = TypeVar("_T")
+
 _SCRAM_ITERATIONS = 4096
 _LONGEST_NAME = 63
 """Bytes of a Postgres identifier."""
@@ -30,8 +33,10 @@ _LONGEST_NAME = 63
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """A role nobody logs in as. It holds the privileges on a database or one schema; to grant them is to
-    make somebody a member, to revoke them is to end the membership, whatever tables there are."""
+    """A role that nobody logs in as and that holds the privileges on a database or one schema.
+
+    To grant them is to make somebody a member, to revoke them to end the membership, whatever tables exist.
+    """
 
     database: str
     privilege: Privilege
@@ -100,6 +105,12 @@ class Plan:
         """All groups of all databases."""
         return tuple(group for database in self.databases for group in database.groups)
 
+    def roles_of(self, database: PlannedDatabase) -> list[str]:
+        """Roles that may connect to a database, its owner first."""
+        groups = {group.name for group in database.groups}
+        members = [m for g, m in self.memberships if g in groups]
+        return list(dict.fromkeys([database.owner, *database.acting_owners, *members]))
+
     @property
     def init_databases(self) -> tuple[PlannedDatabase, ...]:
         """The databases with init SQL."""
@@ -111,6 +122,7 @@ def plan(settings: PostgresSettings, demands: Sequence[Demand]) -> Plan:
     limits = {role.name: role.connection_limit for role in settings.roles}
     owners = {d.name: d.owner_name for d in settings.databases}
     schemas = {d.name: d.schemas for d in settings.databases}
+    names = role_names(settings, demands)
     for request in _requests(demands, Database):
         owners.setdefault(request.name, request.role)
     grants = list(_grants(settings, demands))
@@ -130,9 +142,7 @@ def plan(settings: PostgresSettings, demands: Sequence[Demand]) -> Plan:
             groups[grant.database][group] = None
             memberships[group.name, role] = None
     return Plan(
-        roles=tuple(
-            PlannedRole(name=name, connection_limit=limits.get(name) or -1) for name in role_names(settings, demands)
-        ),
+        roles=tuple(PlannedRole(name=name, connection_limit=limits.get(name) or -1) for name in names),
         databases=tuple(
             PlannedDatabase(
                 name=name,
@@ -159,7 +169,7 @@ def _grants(settings: PostgresSettings, demands: Sequence[Demand]) -> Iterator[t
         )
 
 
-def _requests[T](demands: Iterable[Demand], kind: type[T]) -> list[T]:
+def _requests(demands: Iterable[Demand], kind: type[_T]) -> list[_T]:
     return [demand.request for demand in demands if isinstance(demand.request, kind)]
 
 
@@ -194,7 +204,7 @@ def init_sql(database: PlannedDatabase) -> str:
 def passwords_sql(verifiers: Mapping[str, str]) -> str:
     """SQL that hands the verifiers to the setup script, which creates the table."""
     lines = [
-        f"INSERT INTO pg_temp.verifier (role, value) VALUES ({literal(role)}, {literal(value)});"
+        f"INSERT INTO pg_temp.verifier (role, value) VALUES ({literal(role)}, {literal(value)});"  # noqa: S608
         for role, value in verifiers.items()
     ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Settings of Postgres, what other services may request of it, and the mistakes a single value doesn't show."""
+"""Settings of Postgres, what services may request of it, and the mistakes a single value doesn't show."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ class Database:
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseAccess:
-    """Request of a service: a role with ``privilege`` on a database that somebody else declares, on all of
-    its schemas or on some."""
+    """Request of a service: a role on a database that somebody else declares, on all its schemas or some."""
 
     database: str
     role: str
@@ -94,7 +93,7 @@ class Grant(Model):
 
     database: Name
     privilege: Privilege = Privilege.READ_ONLY
-    """read-only: select; read-write: insert, update and delete as well; owner: act as the database's owner."""
+    """read-only: select; read-write: insert, update, delete as well; owner: act as the database's owner."""
     schemas: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """Only these schemas; without it all, those created later included."""
 
@@ -161,7 +160,9 @@ def problems(settings: PostgresSettings, demands: Sequence[Demand]) -> Iterator[
 
 def _reserved(name: str, path: tuple[PathPart, ...], reserved: Iterable[str], what: str) -> Iterator[Problem]:
     if name in reserved or name.startswith("pg_"):
-        yield Problem(path, f'"{name}" is a {what} of Postgres or of the platform itself - choose another name')
+        yield Problem(
+            path, f'"{name}" is a {what} of Postgres or of the platform itself - choose another name'
+        )
 
 
 def _databases(settings: PostgresSettings) -> Iterator[Problem]:
@@ -216,8 +217,7 @@ def _roles(settings: PostgresSettings, demands: Sequence[Demand]) -> Iterator[Pr
 
 
 def _demands(settings: PostgresSettings, demands: Sequence[Demand]) -> Iterator[Problem]:
-    """A role or database of another service belongs to that service alone: its password reaches nobody
-    else, and settings can't take it away."""
+    """A role or database that a service requests is its alone: neither settings nor others may share it."""
     declared = {d.name: ("databases", i) for i, d in enumerate(settings.databases)}
     roles = {r.name: ("roles", i) for i, r in enumerate(settings.roles)}
     owners = {d.owner_name: ("databases", i) for i, d in enumerate(settings.databases)}
@@ -227,9 +227,13 @@ def _demands(settings: PostgresSettings, demands: Sequence[Demand]) -> Iterator[
         request = demand.request
         path: tuple[PathPart, ...] | None = roles.get(request.role) or owners.get(request.role)
         if path:
-            yield Problem(path, f'"{request.role}" is the role of service {demand.consumer} - choose another name')
+            yield Problem(
+                path, f'"{request.role}" is the role of service {demand.consumer} - choose another name'
+            )
         if role_of.setdefault(request.role, demand.consumer) != demand.consumer:
-            yield Problem((), f'services {role_of[request.role]} and {demand.consumer} both want role "{request.role}"')
+            yield Problem(
+                (), f'services {role_of[request.role]} and {demand.consumer} both want role "{request.role}"'
+            )
         if isinstance(request, Database):
             if request.name in declared:
                 yield Problem(
@@ -246,7 +250,8 @@ def _demands(settings: PostgresSettings, demands: Sequence[Demand]) -> Iterator[
         if isinstance(demand.request, DatabaseAccess) and demand.request.database not in known:
             wanted = demand.request.database
             yield Problem(
-                ("databases",), f'no database "{wanted}", which {demand.consumer} uses{nearest(wanted, known)}'
+                ("databases",),
+                f'no database "{wanted}", which {demand.consumer} uses{nearest(wanted, known)}',
             )
 
 
@@ -269,12 +274,17 @@ def _init_sql(settings: PostgresSettings, databases: Sequence[str]) -> Iterator[
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and entry.name not in databases:
             yield Problem(
-                ("init_sql",), f"{entry} is for a database that is not declared{nearest(entry.name, databases)}"
+                ("init_sql",),
+                f"{entry} is for a database that is not declared{nearest(entry.name, databases)}",
             )
         if entry.is_file() and entry.suffix == ".sql":
             yield Problem(("init_sql",), f"{entry} belongs to no database - move it to {folder}/<database>/")
     for database in databases:
         for file in init_files(folder, database):
+            if not re.fullmatch(r"[A-Za-z0-9._-]+", file.name):
+                yield Problem(
+                    ("init_sql",), f"{file} - use letters, digits, dots, hyphens and underscores in its name"
+                )
             try:
                 file.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,220 @@
+"""Postgres: the server, and the job that makes its databases, roles and privileges what the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pulumi
+
+from components.connection import Connection
+from components.postgres_plan import (
+    Plan,
+    init_sql,
+    passwords_sql,
+    plan,
+    scram_verifier,
+    setup_sql,
+    tuning,
+)
+from components.postgres_settings import Database, DatabaseAccess, PostgresSettings, problems, role_names
+from components.problems import Problem
+from components.service import TLS_FOLDER, Demand, Service, ca_file, tls_files
+from components.settings import Settings
+from components.templates import render
+from components.workload import Endpoint, File, Job, Limits, Probe, Scheme, Volume, Workload
+
+_PORT = 5432
+_UID = 999
+_FOLDER = "/etc/millrace/postgres"
+_DATA = "/var/lib/postgresql/data"
+_SUPERUSER_NAME = "postgres-superuser"
+"""Common name of the certificate that logs in as superuser; configs/postgres/pg_ident.conf has it too. Not
+just ``postgres``: that is the server certificate's."""
+
+
+class Postgres(Service):
+    """PostgreSQL with TLS, declared databases, roles and privileges, and init SQL of one's own.
+
+    The superuser has no password: the setup job logs in with a client certificate, the health check by the
+    socket inside the container. Roles log in with SCRAM-SHA-256 over TLS only; the server is given the
+    verifiers, never the passwords.
+    """
+
+    key = "postgres"
+    settings_model = PostgresSettings
+    settings: PostgresSettings
+
+    @classmethod
+    def credentials(cls, settings: PostgresSettings, demands: Sequence[Demand]) -> Iterable[str]:
+        """One for each role that logs in."""
+        return role_names(settings, demands)
+
+    @classmethod
+    def check(
+        cls, settings: PostgresSettings, demands: Sequence[Demand], platform: Settings
+    ) -> Iterable[Problem]:
+        """See :func:`components.postgres_settings.problems`."""
+        return problems(settings, demands)
+
+    def build(self) -> None:
+        """Server and setup job."""
+        self._plan = plan(self.settings, self.context.demands)
+        certificate = self.certificate()
+        server = self.deploy(self._server(tls_files(certificate)))
+        superuser = self.certificate("superuser", client=_SUPERUSER_NAME)
+        client_files = (
+            ca_file(superuser.authority.certificate),
+            File(path=f"{TLS_FOLDER}/client.crt", content=superuser.certificate),
+            File(path=f"{TLS_FOLDER}/client.key", content=superuser.key, secret=True),
+        )
+        # A server on a volume that somebody emptied has none of it: every new container gets the job.
+        made = tuple(ready.id for ready in server.ready if isinstance(ready, pulumi.CustomResource))
+        self.run(self._setup(client_files, made), after=server.ready)
+
+    def connect(self, demand: Demand) -> Connection:
+        """The consumer's role in its database."""
+        request: Database | DatabaseAccess = demand.request
+        database = request.name if isinstance(request, Database) else request.database
+        return self._connection(database, request.role)
+
+    def connections(self) -> Mapping[str, Any]:
+        """Each database with the roles that may use it, inside the network and on the host's loopback."""
+        out: dict[str, Any] = {
+            "host": self.hostname,
+            "port": _PORT,
+            "databases": self._offer(self.hostname, _PORT),
+        }
+        if port := self.settings.loopback_port:
+            out["loopback"] = {"host": "127.0.0.1", "port": port, "databases": self._offer("127.0.0.1", port)}
+        return out
+
+    # -- parts
+
+    def _server(self, tls: tuple[File, ...]) -> Workload:
+        settings = self.settings
+        conf = render(
+            "postgres/postgresql.conf.j2",
+            port=_PORT,
+            max_connections=settings.max_connections,
+            tls_folder=TLS_FOLDER,
+            tuning=tuning(settings.memory_mib, settings.cpus, settings.max_connections),
+            time_zone=self.context.platform.settings.time_zone,
+            parameters=settings.parameters,
+        )
+        return Workload(
+            name=self.key,
+            image="postgres",
+            command=("sh", f"{_FOLDER}/start.sh"),
+            user=_UID,
+            env={"PGDATA": f"{_DATA}/pgdata"},
+            files=(
+                *tls,
+                File(path=f"{_FOLDER}/start.sh", content=render("postgres/start.sh")),
+                File(path=f"{_FOLDER}/postgresql.conf", content=conf),
+                File(path=f"{_FOLDER}/pg_hba.conf", content=render("postgres/pg_hba.conf")),
+                File(path=f"{_FOLDER}/pg_ident.conf", content=render("postgres/pg_ident.conf")),
+            ),
+            volumes=(Volume(name="data", path=_DATA),),
+            endpoints=(
+                Endpoint(
+                    name="postgres", port=_PORT, scheme=Scheme.TLS, loopback_port=settings.loopback_port
+                ),
+            ),
+            # Memory that parallel workers share; it counts against the container's limit.
+            shm_mib=max(64, settings.memory_mib // 4),
+            probe=Probe(command=("psql", "-X", "-qAt", "-U", "postgres", "-d", "postgres", "-c", "SELECT 1")),
+            limits=settings.limits,
+            # The "fast" shutdown: end sessions, write a checkpoint. SIGTERM would wait for every client.
+            stop_signal="SIGINT",
+            stop_grace_s=60,
+        )
+
+    def _setup(self, client_files: tuple[File, ...], triggers: tuple[pulumi.Output[str], ...]) -> Job:
+        planned: Plan = self._plan
+        files = [
+            *client_files,
+            File(
+                path=f"{_FOLDER}/setup.sh",
+                content=render(
+                    "postgres/setup.sh.j2", tls_folder=TLS_FOLDER, databases=planned.init_databases
+                ),
+            ),
+            File(path=f"{_FOLDER}/setup.sql", content=setup_sql(planned)),
+            File(path=f"{_FOLDER}/passwords.sql", content=self._passwords(), secret=True),
+        ]
+        env = {
+            "PGHOST": self.hostname,
+            "PGPORT": str(_PORT),
+            "PGSSLMODE": "verify-full",
+            "PGSSLROOTCERT": f"{TLS_FOLDER}/ca.crt",
+            "PGCONNECT_TIMEOUT": "10",
+        }
+        if planned.init_databases:
+            env["PGPASSFILE"] = f"{_FOLDER}/pgpass"
+            files.append(File(path=f"{_FOLDER}/pgpass", content=self._pgpass(), secret=True))
+        for database in planned.init_databases:
+            files.append(File(path=f"{_FOLDER}/{database.name}.init.sql", content=init_sql(database)))
+            files += [
+                File(path=f"{_FOLDER}/init/{database.name}/{file.name}", content=file.text)
+                for file in database.init
+            ]
+        return Job(
+            name="setup",
+            image="postgres",
+            command=("sh", f"{_FOLDER}/setup.sh"),
+            user=_UID,
+            env=env,
+            files=tuple(files),
+            limits=Limits(memory_mib=128, cpus=self.settings.cpus),
+            triggers=triggers,
+            # Init SQL may load data.
+            timeout_s=900 if planned.init_databases else 120,
+        )
+
+    def _passwords(self) -> pulumi.Output[str]:
+        roles = [role.name for role in self._plan.roles]
+        if not roles:
+            return pulumi.Output.secret("-- no roles\n")
+        parts = [(self.credential(role).password, self.credential(role).salt) for role in roles]
+        verifiers = [pulumi.Output.all(*part).apply(lambda p: scram_verifier(*p)) for part in parts]
+        return pulumi.Output.secret(
+            pulumi.Output.all(*verifiers).apply(
+                lambda found: passwords_sql(dict(zip(roles, found, strict=True)))
+            )
+        )
+
+    def _pgpass(self) -> pulumi.Output[str]:
+        # Init SQL runs in sessions that really are the owner's: after SET ROLE a file, or a trigger that it
+        # fires, could go back to being superuser.
+        owners = sorted({database.owner for database in self._plan.init_databases})
+        passwords = [self.credential(owner).password for owner in owners]
+        return pulumi.Output.secret(
+            pulumi.Output.all(*passwords).apply(
+                lambda found: "".join(
+                    f"*:*:*:{owner}:{password}\n" for owner, password in zip(owners, found, strict=True)
+                )
+            )
+        )
+
+    def _connection(self, database: str, role: str, host: str | None = None, port: int = _PORT) -> Connection:
+        return Connection(
+            scheme="postgresql",
+            host=host or self.hostname,
+            port=port,
+            user=role,
+            password=self.credential(role).password,
+            path=database,
+            jdbc="postgresql",
+            options={"sslmode": "verify-full"},
+            ca_certificate=self.context.platform.authority.certificate,
+        )
+
+    def _offer(self, host: str, port: int) -> dict[str, Any]:
+        return {
+            database.name: {
+                role: self._connection(database.name, role, host, port).as_output()
+                for role in self._plan.roles_of(database)
+            }
+            for database in self._plan.databases
+        }
