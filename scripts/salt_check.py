@@ -26,8 +26,9 @@ def offenders() -> list[str]:
 def _main() -> int:
     found = offenders()
     if found:
+        files = ", ".join(found)
         raise SetupError(
-            f"{', '.join(found)}: encryptionsalt is bound to your passphrase: run `make setup`, then `git add` again"
+            f"{files}: the salt belongs to your passphrase: run `make setup`, then `git add` again"
         )
     return 0
 

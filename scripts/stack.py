@@ -56,6 +56,7 @@ def prepare(stack: str) -> None:
     elif stack == "dev" and not _selected():
         _pulumi("stack", "select", stack)
     _save_salt(stack)
+    _settle_index(stack)
 
 
 def _make_passphrase() -> None:
@@ -126,6 +127,27 @@ def _save_salt(stack: str) -> None:
         saved.write_text(salt)
 
 
+def _settle_index(stack: str) -> None:
+    """Tell git that the stack file is unchanged when the salt is all it got.
+
+    Git takes a file whose size differs for changed before it asks the filter. Adding it again records the
+    new size; it is done only when that stages nothing.
+    """
+    name = file_of(stack).name
+    if not _git("status", "--porcelain", "--", name).startswith(" M"):
+        return
+    if _git("hash-object", f"--path={name}", name) == _git("rev-parse", "--verify", f":{name}"):
+        _git("add", "--", name)
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.rstrip() if done.returncode == 0 else ""
+
+
 def forget_salts() -> None:
     """Drop salts that no encrypted value needs: the passphrase they were made with is gone."""
     for file in ROOT.glob("Pulumi.*.yaml"):
@@ -147,5 +169,4 @@ def install_filter() -> None:
         return
     for name in ("clean", "smudge"):
         key = f"filter.pulumi-salt.{name}"
-        command = ["git", "config", "--local", key, f"sh scripts/salt-filter {name} %f"]
-        subprocess.run(command, cwd=ROOT, capture_output=True)
+        _git("config", "--local", key, f"sh scripts/salt-filter {name} %f")
