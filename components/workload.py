@@ -84,12 +84,14 @@ class File:
 @dataclass(frozen=True, kw_only=True)
 class Volume:
     """A named volume that outlives its containers. ``data`` False marks what can be recreated (caches,
-    certificates from an ACME server): it is never protected."""
+    certificates from an ACME server): it is never protected. ``of`` is the DNS name of another workload,
+    deployed before with the same user, whose volume of this name is mounted here too."""
 
     name: str
     path: str
     data: bool = True
     read_only: bool = False
+    of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

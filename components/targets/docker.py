@@ -88,6 +88,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
         )
         self._hook = leftovers_hook(settings.target.host, host, _ssh_options(settings.target))
         self._ca_bundle = _ca_bundle(settings.ca_bundle)
+        self._volumes_made: dict[str, tuple[docker.Volume, pulumi.Resource]] = {}
         self.register_outputs({})
 
     # -- Target
@@ -234,8 +235,11 @@ class DockerTarget(pulumi.ComponentResource, Target):
     def _volumes(
         self, scope: Scope, workload: Workload, name: str, image: pulumi.Output[str]
     ) -> list[tuple[Volume, docker.Volume, pulumi.Resource]]:
-        made = []
+        made: list[tuple[Volume, docker.Volume, pulumi.Resource]] = []
         for volume in workload.volumes:
+            if volume.of is not None:
+                made.append((volume, *self._volumes_made[f"{volume.of}-{volume.name}"]))
+                continue
             resource_name = f"{name}-{volume.name}"
             keep = volume.data and self._settings.protect_data
             resource = docker.Volume(
@@ -255,6 +259,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
                 labels=self._labels(scope.key, name),
                 opts=child_opts(scope.parent, provider=self._millrace, deleted_with=resource),
             )
+            self._volumes_made[resource_name] = (resource, owner)
             made.append((volume, resource, owner))
         return made
 
