@@ -38,8 +38,8 @@ def lint() -> bool:
     """Format, lint, types and shell scripts; all are run, whatever the first one says."""
     folders = [name for name in ("components", "provider", "scripts") if (ROOT / name).is_dir()]
     checks = {
-        "format": ["ruff", "format", "--check", "--quiet", "."],
-        "lint": ["ruff", "check", "--quiet", "."],
+        "format": ["ruff", "format", "--check", "--quiet", "--output-format=concise", "."],
+        "lint": ["ruff", "check", "--quiet", "--output-format=concise", "."],
         "types": ["mypy", "--no-error-summary", *folders],
     }
     scripts = _shell_scripts()
