@@ -23,7 +23,7 @@ class CertificateAuthority(pulumi.ComponentResource):
         self.key = _key(name, self)
         self._certificate = tls.SelfSignedCert(
             f"{name}-certificate",
-            private_key_pem=pulumi.Output.secret(self.key.private_key_pem),
+            private_key_pem=_secret(self.key.private_key_pem),
             is_ca_certificate=True,
             set_subject_key_id=True,
             validity_period_hours=_CA_DAYS * _HOURS,
@@ -66,7 +66,7 @@ class Certificate(pulumi.ComponentResource):
         self._key = _key(name, self)
         request = tls.CertRequest(
             f"{name}-request",
-            private_key_pem=pulumi.Output.secret(self._key.private_key_pem),
+            private_key_pem=_secret(self._key.private_key_pem),
             dns_names=list(names),
             ip_addresses=[] if client else ["127.0.0.1"],
             subject=tls.CertRequestSubjectArgs(common_name=common_name),
@@ -75,7 +75,7 @@ class Certificate(pulumi.ComponentResource):
         self._signed = tls.LocallySignedCert(
             f"{name}-certificate",
             cert_request_pem=request.cert_request_pem,
-            ca_private_key_pem=pulumi.Output.secret(authority.key.private_key_pem),
+            ca_private_key_pem=_secret(authority.key.private_key_pem),
             ca_cert_pem=authority.certificate,
             validity_period_hours=validity_days * _HOURS,
             early_renewal_hours=renew_days * _HOURS,
@@ -94,7 +94,7 @@ class Certificate(pulumi.ComponentResource):
     @property
     def key(self) -> pulumi.Output[str]:
         """PEM of the private key (PKCS#8, which Java and Postgres read alike); secret."""
-        return pulumi.Output.secret(self._key.private_key_pem_pkcs8)
+        return _secret(self._key.private_key_pem_pkcs8)
 
 
 def _key(name: str, parent: pulumi.Resource) -> tls.PrivateKey:
@@ -107,3 +107,7 @@ def _key(name: str, parent: pulumi.Resource) -> tls.PrivateKey:
             additional_secret_outputs=["privateKeyPem", "privateKeyPemPkcs8", "privateKeyOpenssh"],
         ),
     )
+
+
+def _secret(value: pulumi.Output[str]) -> pulumi.Output[str]:
+    return pulumi.Output.secret(value)

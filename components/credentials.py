@@ -16,13 +16,13 @@ _LENGTH = 32
 class Credential(pulumi.ComponentResource):
     """A password of 32 letters and digits (190 bits) for one purpose.
 
-    ``id`` is ``<owner>/<name>``, such as ``postgres/app``: what one writes under ``rotation`` to replace it.
+    ``id_`` is ``<owner>/<name>``, such as ``postgres/app``: what one writes under ``rotation`` to replace it.
     Another ``rotation`` text generates another password; the same text never does.
     """
 
-    def __init__(self, id: str, *, rotation: str, opts: pulumi.ResourceOptions | None = None) -> None:
-        self.id = id
-        name = "credential-" + id.replace("/", "-").replace("_", "-")
+    def __init__(self, id_: str, *, rotation: str, opts: pulumi.ResourceOptions | None = None) -> None:
+        self.id = id_
+        name = "credential-" + id_.replace("/", "-").replace("_", "-")
         super().__init__("millrace:core:Credential", name, None, opts)
         self._name = name
         self._rotation = rotation
@@ -47,7 +47,7 @@ class Credential(pulumi.ComponentResource):
 
     @cached_property
     def salt(self) -> pulumi.Output[str]:
-        """Sixteen random characters that live as long as the password, for verifiers computed here; secret."""
+        """Sixteen random characters that live as long as the password, for verifiers; secret."""
         salt = random.RandomPassword(
             f"{self._name}-salt",
             length=16,

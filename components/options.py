@@ -14,8 +14,11 @@ def child_opts(
     depends_on: Sequence[pulumi.Resource] = (),
     **extra: object,
 ) -> pulumi.ResourceOptions:
-    """Options for a child of ``parent``. A caller's own ``opts`` go to ``super().__init__`` only: merged
-    into children their ``parent`` would win and their aliases leak."""
+    """Options for a child of ``parent``.
+
+    A caller's own ``opts`` go to ``super().__init__`` only: merged
+    into children their ``parent`` would win and their aliases leak.
+    """
     return pulumi.ResourceOptions(
         parent=parent,
         provider=provider,

@@ -52,10 +52,10 @@ class Platform:
 
     # -- for services
 
-    def new_credential(self, id: str, opts: pulumi.ResourceOptions) -> Credential:
+    def new_credential(self, id_: str, opts: pulumi.ResourceOptions) -> Credential:
         """A credential that the settings' ``rotation`` can replace."""
         rotation = self.settings.rotation
-        return Credential(id, rotation=f"{rotation.get(id, '')}/{rotation.get(ROTATE_ALL, '')}", opts=opts)
+        return Credential(id_, rotation=f"{rotation.get(id_, '')}/{rotation.get(ROTATE_ALL, '')}", opts=opts)
 
     def new_certificate(
         self, name: str, *, common_name: str, names: Sequence[str], client: bool, opts: pulumi.ResourceOptions

@@ -32,7 +32,8 @@ TLS_FOLDER = "/run/millrace/tls"
 class Need:
     """A service's need of another one: reach it and, by ``request``, get something of it.
 
-    The providing service defines the types of requests it serves (a database, a bucket)."""
+    The providing service defines the types of requests it serves (a database, a bucket).
+    """
 
     service: str
     request: Any = None
@@ -139,8 +140,10 @@ class Service(pulumi.ComponentResource):
         """Part of the stack output ``credentials``: passwords by name."""
         return {name: credential.password for name, credential in self._credentials.items()}
 
-    def certificate(self, name: str = "server", *, names: Sequence[str] = (), client: str = "") -> Certificate:
-        """A server certificate for this service's DNS names (or ``names``), or one for the client ``client``."""
+    def certificate(
+        self, name: str = "server", *, names: Sequence[str] = (), client: str = ""
+    ) -> Certificate:
+        """A certificate for this service's DNS names (or ``names``), or one for the client ``client``."""
         return self.context.platform.new_certificate(
             f"{self.hostname}-{name}",
             common_name=client or self.hostname,

@@ -57,8 +57,11 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """A port a workload listens on. With a ``route`` the proxy publishes it; with ``loopback_port`` it is
-    also bound to 127.0.0.1 of the host; otherwise only services that need it reach it."""
+    """A port a workload listens on.
+
+    With a ``route`` the proxy publishes it; with ``loopback_port`` it is
+    also bound to 127.0.0.1 of the host; otherwise only services that need it reach it.
+    """
 
     name: str
     port: int
@@ -71,9 +74,12 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file put into the container before it starts, owned by root. ``secret`` files are readable by the
+    """A file put into the container before it starts, owned by root.
+
+    ``secret`` files are readable by the
     workload's processes alone (by way of their supplementary group 0), others by all. A changed content
-    replaces the container; an empty one is not allowed."""
+    replaces the container; an empty one is not allowed.
+    """
 
     path: str
     content: pulumi.Input[str]
@@ -83,9 +89,12 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
-    """A named volume that outlives its containers. ``data`` False marks what can be recreated (caches,
+    """A named volume that outlives its containers.
+
+    ``data`` False marks what can be recreated (caches,
     certificates from an ACME server): it is never protected. ``of`` is the DNS name of another workload,
-    deployed before with the same user, whose volume of this name is mounted here too."""
+    deployed before with the same user, whose volume of this name is mounted here too.
+    """
 
     name: str
     path: str
@@ -99,7 +108,8 @@ class Probe:
     """A command run inside the container that exits 0 when the service really answers.
 
     ``deadline_s``: how long a start may take before it counts as failed. ``interval_s``: how often the
-    engine repeats the probe afterwards."""
+    engine repeats the probe afterwards.
+    """
 
     command: tuple[str, ...]
     deadline_s: int = 60

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import certifi
 import pulumi
 import pulumi_docker as docker
+from typing_extensions import override
 
+from components import ca_bundle
 from components.options import child_opts
 from components.settings import DockerTarget as DockerSettings
 from components.settings import Settings
@@ -24,13 +24,29 @@ LABEL_STACK = "dev.millrace.stack"
 LABEL_SERVICE = "dev.millrace.service"
 LABEL_WORKLOAD = "dev.millrace.workload"
 
+_ANY, _LOOPBACK = "0.0.0.0", "127.0.0.1"
+
 _CA_BUNDLE = "/etc/millrace/ca-bundle.crt"
 # Every runtime reads another one: OpenSSL and Go, Python requests, curl, Node.js, AWS SDKs.
-_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE")
+_CA_VARIABLES = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "AWS_CA_BUNDLE",
+)
 
 # One SSH connection for all resources of an update; sshd refuses more than ten at once (MaxStartups).
-_SSH_MULTIPLEX = ("-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", "ControlPath=~/.ssh/millrace-%C")
+_SSH_MULTIPLEX = (
+    "-o",
+    "ControlMaster=auto",
+    "-o",
+    "ControlPersist=60",
+    "-o",
+    "ControlPath=~/.ssh/millrace-%C",
+)
 
+_TMP = "/tmp"
 _TMPFS = "rw,noexec,nosuid,nodev,size=64m,mode=1777"
 _FILE_MODE = {(False, False): "0444", (False, True): "0555", (True, False): "0440", (True, True): "0550"}
 
@@ -87,12 +103,14 @@ class DockerTarget(pulumi.ComponentResource, Target):
             parent=self, provider=self._docker, mirror=registry.mirror if registry else None
         )
         self._hook = leftovers_hook(settings.target.host, host, _ssh_options(settings.target))
-        self._ca_bundle = _ca_bundle(settings.ca_bundle)
+        self._ca_bundle = ca_bundle.combined(settings.ca_bundle)
+        ca_bundle.place_for_builds(settings.ca_bundle)
         self._volumes_made: dict[str, tuple[docker.Volume, pulumi.Resource]] = {}
         self.register_outputs({})
 
     # -- Target
 
+    @override
     def deploy(self, scope: Scope, workload: Workload, after: Sequence[pulumi.Resource] = ()) -> Deployment:
         image = self.images.image(workload.image, scope.source, scope.image)
         host = workload_host(scope, workload)
@@ -117,6 +135,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
             )
         return Deployment(ready=ready, hosts=hosts)
 
+    @override
     def run(self, scope: Scope, job: Job, after: Sequence[pulumi.Resource] = ()) -> pulumi.Resource:
         image = self.images.image(job.image, scope.source, scope.image)
         name = f"{scope.hostname}-{job.name.replace('_', '-')}"
@@ -204,7 +223,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
                 docker.ContainerPortArgs(
                     internal=endpoint.port,
                     external=endpoint.public_port or endpoint.loopback_port,
-                    ip="0.0.0.0" if endpoint.public_port else "127.0.0.1",
+                    ip=_ANY if endpoint.public_port else _LOOPBACK,
                     protocol="tcp",
                 )
                 for endpoint in workload.endpoints
@@ -285,11 +304,14 @@ def _slug(text: str) -> str:
 
 
 def _cpus(limits: Limits) -> str:
-    return f"{limits.cpus:g}"
+    # Exactly what the provider reads back (helpers.go, nanoInt64ToDecimalString): another form would be
+    # a change at every refresh.
+    text = f"{limits.cpus:.9f}"
+    return f"{limits.cpus:.1f}" if text.count("0") == 9 else text.rstrip("0")
 
 
 def _tmpfs(extra: Sequence[str]) -> dict[str, str]:
-    return dict.fromkeys(("/tmp", *extra), _TMPFS)
+    return dict.fromkeys((_TMP, *extra), _TMPFS)
 
 
 def _ssh_options(target: DockerSettings) -> tuple[str, ...]:
@@ -302,13 +324,3 @@ def _host(target: DockerSettings) -> dict[str, str]:
     """PEM texts for an engine behind TLS, by the names the providers use."""
     files = {"caMaterial": target.ca, "certMaterial": target.certificate, "keyMaterial": target.key}
     return {name: Path(path).expanduser().read_text() for name, path in files.items() if path}
-
-
-def _ca_bundle(path: str | None) -> str | None:
-    """Public roots and the extra ones in one file, or None when there is nothing to add."""
-    extra = path or os.environ.get("SSL_CERT_FILE")
-    if not extra or not Path(extra).expanduser().is_file():
-        return None
-    texts = certifi.contents() + "\n" + Path(extra).expanduser().read_text(errors="replace")
-    blocks = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", texts, re.DOTALL)
-    return "\n".join(dict.fromkeys(blocks)) + "\n"

@@ -56,7 +56,9 @@ class DockerImages:
                 triggers={"content": content_hash(name)},
                 keep_locally=True,
                 opts=child_opts(
-                    self._parent, provider=self._provider, depends_on=list(bases.values()),
+                    self._parent,
+                    provider=self._provider,
+                    depends_on=list(bases.values()),
                     delete_before_replace=True,
                 ),
             )

@@ -14,6 +14,8 @@ from components.targets.docker_resources import Subnet
 # 30 addresses: enough for the replicas on both sides of a pair.
 _PREFIX_BITS = 27
 
+_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+
 
 class DockerNetworks:
     """Makes each network once, when the first of its members is deployed.
@@ -59,7 +61,7 @@ class DockerNetworks:
                 prefix=_PREFIX_BITS,
                 opts=child_opts(self._parent, provider=self._millrace),
             )
-            options = {} if internal else {"com.docker.network.bridge.enable_ip_masquerade": str(masquerade).lower()}
+            options = {} if internal else {_MASQUERADE: str(masquerade).lower()}
             self._made[name] = docker.Network(
                 name,
                 name=f"{self._prefix}-{name.removeprefix('net-')}",

@@ -1,5 +1,6 @@
 """Resources of Millrace's own provider (``provider/``) and the hook that clears what an interrupted update
-left behind."""
+left behind.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ class JobRun(pulumi.CustomResource):
         opts: pulumi.ResourceOptions,
     ) -> None:
         contents = [
-            {"path": f.path, "content": f.content, "secret": f.secret, "executable": f.executable} for f in files
+            {"path": f.path, "content": f.content, "secret": f.secret, "executable": f.executable}
+            for f in files
         ]
         props = {
             "name": container_name,
@@ -94,9 +96,7 @@ class Subnet(pulumi.CustomResource):
     cidr: pulumi.Output[str]
 
     def __init__(self, name: str, *, pool: str, prefix: int, opts: pulumi.ResourceOptions) -> None:
-        super().__init__(
-            "millrace:docker:Subnet", name, {"pool": pool, "prefix": prefix, "cidr": None}, opts
-        )
+        super().__init__("millrace:docker:Subnet", name, {"pool": pool, "prefix": prefix, "cidr": None}, opts)
 
 
 class VolumeOwner(pulumi.CustomResource):
@@ -116,9 +116,12 @@ class VolumeOwner(pulumi.CustomResource):
         super().__init__("millrace:docker:VolumeOwner", name, props, opts)
 
 
-def leftovers_hook(host: str, materials: Mapping[str, str], ssh_options: Sequence[str]) -> pulumi.ResourceHook:
+def leftovers_hook(
+    host: str, materials: Mapping[str, str], ssh_options: Sequence[str]
+) -> pulumi.ResourceHook:
     """A hook that runs before a container is created: an update that was killed may have made one that the
-    state does not know, and its name is taken. Only a container with this stack's label is removed."""
+    state does not know, and its name is taken. Only a container with this stack's label is removed.
+    """
 
     def remove_leftover(args: pulumi.ResourceHookArgs) -> None:
         from components.targets.docker import LABEL_STACK

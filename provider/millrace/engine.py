@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -103,10 +104,8 @@ class Engine:
         """Remove a container, running or not, with its anonymous volumes; none is fine."""
         container = self.container(id_or_name)
         if container is not None:
-            try:
+            with contextlib.suppress(NotFound):
                 container.remove(force=True, v=True)
-            except NotFound:
-                pass
 
     def ensure_image(self, image: str) -> None:
         """Nothing is pulled here: images are resources of their own.

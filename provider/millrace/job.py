@@ -9,6 +9,7 @@ from typing import Any
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 from docker.types import LogConfig
+from typing_extensions import override
 
 from millrace.engine import LOG_LINES, archive, tail
 from millrace.resources import Call, Props, Resource, ResourceError
@@ -25,8 +26,9 @@ class Job(Resource):
     input changes. The container is removed either way: what it wrote is in the error message.
     """
 
-    token = "millrace:docker:Job"
+    type_token = "millrace:docker:Job"
 
+    @override
     def create(self, call: Call, props: Props) -> tuple[str, dict[str, Any]]:
         name, title = str(props["name"]), str(props["service"])
         # An interrupted update may have left one behind.
@@ -48,6 +50,7 @@ class Job(Resource):
         # Files hold secrets; an output of the same name would be stored a second time.
         return name, {k: v for k, v in props.items() if k != "files"}
 
+    @override
     def delete(self, call: Call, id_: str, props: Props) -> None:
         call.engine.remove(id_)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from docker.models.containers import Container
+from typing_extensions import override
 
 from millrace.engine import LOG_LINES, tail
 from millrace.resources import Call, Props, Resource, ResourceError
@@ -21,8 +23,9 @@ class Ready(Resource):
     check fails, so that the next ``up`` waits and judges again instead of reporting success.
     """
 
-    token = "millrace:docker:Ready"
+    type_token = "millrace:docker:Ready"
 
+    @override
     def create(self, call: Call, props: Props) -> tuple[str, dict[str, Any]]:
         name, deadline = str(props["service"]), float(props["deadline"])
         started = time.monotonic()
@@ -47,6 +50,7 @@ class Ready(Resource):
             call.progress(f"waiting for {name} ({waited:.0f} s): {reason}")
             call.pause(_POLL_S)
 
+    @override
     def read(self, call: Call, id_: str, props: Props) -> dict[str, Any] | None:
         container = call.engine.container(str(props["container"]))
         if container is None or container.status != "running":
@@ -59,14 +63,17 @@ class Ready(Resource):
 def _fail_if_down(container: Container, name: str) -> None:
     state = container.attrs["State"]
     restarts = int(container.attrs.get("RestartCount", 0))
-    if state["Running"] and restarts == 0 and not state.get("Restarting"):
-        return
-    if state["Running"] and restarts > 0 and _up_seconds(state) > _STABLE_S:
-        return
+    if state["Running"] and not state.get("Restarting"):
+        # One that restarted long ago (a reboot of the host) is as good as one that never did.
+        if restarts == 0 or _up_seconds(state) > _STABLE_S:
+            return
+        state = _next_exit(container)
     if state["Status"] == "created":
         detail = f"did not start: {state.get('Error') or 'unknown reason'}"
     elif state.get("OOMKilled"):
         detail = "was killed for want of memory (raise its memory_mib)"
+    elif state["Running"]:
+        detail = f"has restarted {restarts} times"
     else:
         detail = f"exited with code {state['ExitCode']}"
     raise ResourceError(
@@ -74,13 +81,23 @@ def _fail_if_down(container: Container, name: str) -> None:
     )
 
 
-# A container that restarted long ago (a reboot of the host) is as good as one that never did.
 _STABLE_S = 10.0
+_EXIT_WAIT_S = 3.0
+
+
+def _next_exit(container: Container) -> dict[str, Any]:
+    """The state of a crashing container between two starts, which alone has the exit code."""
+    deadline = time.monotonic() + _EXIT_WAIT_S
+    while time.monotonic() < deadline:
+        container.reload()
+        state: dict[str, Any] = container.attrs["State"]
+        if not state["Running"] or state.get("Restarting"):
+            return {**state, "Running": False}
+        time.sleep(0.02)
+    return dict(container.attrs["State"])
 
 
 def _up_seconds(state: dict[str, Any]) -> float:
-    from datetime import UTC, datetime
-
     # The engine gives nanoseconds, which fromisoformat does not read.
     started = datetime.fromisoformat(str(state["StartedAt"])[:19]).replace(tzinfo=UTC)
     return (datetime.now(UTC) - started).total_seconds()

@@ -36,9 +36,10 @@ class Call:
 
 class Resource:
     """One resource type. A change of an input in ``replace_on`` replaces instead of updating; one of an input
-    in ``ignore`` is no change at all."""
+    in ``ignore`` is no change at all.
+    """
 
-    token: ClassVar[str]
+    type_token: ClassVar[str]
     replace_on: ClassVar[frozenset[str]] = frozenset()
     ignore: ClassVar[frozenset[str]] = frozenset()
 

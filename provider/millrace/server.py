@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ from pulumi.runtime.proto import (
     provider_pb2,
     provider_pb2_grpc,
 )
+from typing_extensions import override
 
 from millrace import VERSION
 from millrace.engine import Engine, EngineError, HostSettings
@@ -37,7 +39,7 @@ _WORKERS = 64
 # Job files and log tails exceed gRPC's 4 MiB only in theory, but a refused message is a poor error.
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
-RESOURCES: dict[str, Resource] = {r.token: r for r in (Ready(), Job(), Subnet(), VolumeOwner())}
+RESOURCES: dict[str, Resource] = {r.type_token: r for r in (Ready(), Job(), Subnet(), VolumeOwner())}
 
 _Result = TypeVar("_Result")
 
@@ -87,48 +89,59 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
     # -- configuration
 
+    @override
     def CheckConfig(self, request: Any, context: Any) -> Any:
         return provider_pb2.CheckResponse(inputs=request.news)
 
+    @override
     def DiffConfig(self, request: Any, context: Any) -> Any:
         return _diff(request.old_inputs, request.news)
 
+    @override
     @_readable
     def Configure(self, request: Any, context: Any) -> Any:
         args = _plain(request.args)
         self._docker = Engine(HostSettings.from_props(args))
         return provider_pb2.ConfigureResponse(acceptSecrets=False, supportsPreview=False)
 
+    @override
     def GetPluginInfo(self, request: Any, context: Any) -> Any:
         return plugin_pb2.PluginInfo(version=VERSION)
 
+    @override
     def GetSchema(self, request: Any, context: Any) -> Any:
         return provider_pb2.GetSchemaResponse(schema=f'{{"name":"millrace","version":"{VERSION}"}}')
 
+    @override
     def Cancel(self, request: Any, context: Any) -> Any:
         self._cancelled.set()
         return empty_pb2.Empty()
 
     # -- resources
 
+    @override
     def Check(self, request: Any, context: Any) -> Any:
         return provider_pb2.CheckResponse(inputs=request.news)
 
+    @override
     @_readable
     def Diff(self, request: Any, context: Any) -> Any:
         resource = _resource(request.urn)
         return _diff(request.old_inputs, request.news, resource.replace_on, resource.ignore)
 
+    @override
     @_readable
     def Create(self, request: Any, context: Any) -> Any:
         id_, outs = _resource(request.urn).create(self._call(request.urn), _plain(request.properties))
         return provider_pb2.CreateResponse(id=id_, properties=_struct(outs))
 
+    @override
     @_readable
     def Update(self, request: Any, context: Any) -> Any:
         outs = _resource(request.urn).update(self._call(request.urn), request.id, _plain(request.news))
         return provider_pb2.UpdateResponse(properties=_struct(outs))
 
+    @override
     @_readable
     def Read(self, request: Any, context: Any) -> Any:
         props = _plain(request.properties)
@@ -137,6 +150,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             return provider_pb2.ReadResponse()
         return provider_pb2.ReadResponse(id=request.id, properties=_struct(outs), inputs=request.inputs)
 
+    @override
     @_readable
     def Delete(self, request: Any, context: Any) -> Any:
         _resource(request.urn).delete(self._call(request.urn), request.id, _plain(request.properties))
@@ -145,18 +159,17 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
     def _call(self, urn: str) -> Call:
         if self._docker is None:
             raise ResourceError("the millrace provider was called before it was configured")
-        return Call(engine=self._docker, progress=lambda text: self._say(urn, text), cancelled=self._cancelled)
+        return Call(
+            engine=self._docker, progress=lambda text: self._say(urn, text), cancelled=self._cancelled
+        )
 
     def _say(self, urn: str, text: str) -> None:
         if self._log is None:
             return
         # Progress is for the reader only: an engine that is already leaving must not fail the call.
-        try:
-            self._log.Log(
-                engine_pb2.LogRequest(severity=engine_pb2.INFO, message=text, urn=urn, ephemeral=True), timeout=5
-            )
-        except grpc.RpcError:
-            pass
+        with contextlib.suppress(grpc.RpcError):
+            message = engine_pb2.LogRequest(severity=engine_pb2.INFO, message=text, urn=urn, ephemeral=True)
+            self._log.Log(message, timeout=5)
 
 
 def _resource(urn: str) -> Resource:

@@ -61,7 +61,8 @@ class SSHForwarder:
         )
         upload = threading.Thread(target=_upload, args=(connection, process), daemon=True)
         upload.start()
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         try:
             while data := process.stdout.read(_CHUNK):
                 connection.sendall(data)

@@ -6,6 +6,8 @@ import ipaddress
 import threading
 from typing import Any
 
+from typing_extensions import override
+
 from millrace.resources import Call, Props, Resource, ResourceError
 
 _lock = threading.Lock()
@@ -19,9 +21,10 @@ class Subnet(Resource):
     192.168.0.0/16 in /20s), fewer than one network per need takes.
     """
 
-    token = "millrace:docker:Subnet"
+    type_token = "millrace:docker:Subnet"
     replace_on = frozenset({"pool", "prefix"})
 
+    @override
     def create(self, call: Call, props: Props) -> tuple[str, dict[str, Any]]:
         pool = ipaddress.IPv4Network(str(props["pool"]))
         with _lock:
@@ -32,6 +35,7 @@ class Subnet(Resource):
                     return str(candidate), {**props, "cidr": str(candidate)}
         raise ResourceError(f"network.pool {pool}: no free /{int(props['prefix'])} range left on this engine")
 
+    @override
     def update(self, call: Call, id_: str, props: Props) -> dict[str, Any]:
         return {**props, "cidr": id_}
 

@@ -6,6 +6,8 @@ import io
 import tarfile
 from typing import Any
 
+from typing_extensions import override
+
 from millrace.resources import Call, Props, Resource
 
 _MOUNT = "/volume"
@@ -18,18 +20,23 @@ class VolumeOwner(Resource):
     container that is never started. Only the image's presence matters, not what is in it.
     """
 
-    token = "millrace:docker:VolumeOwner"
+    type_token = "millrace:docker:VolumeOwner"
     replace_on = frozenset({"volume"})
     ignore = frozenset({"image"})
 
+    @override
     def create(self, call: Call, props: Props) -> tuple[str, dict[str, Any]]:
         volume, uid = str(props["volume"]), int(props["uid"])
         name = f"{volume}-owner"
         call.engine.remove(name)
         call.engine.ensure_image(str(props["image"]))
         container = call.engine.client.containers.create(
-            props["image"], entrypoint=["/"], name=name, volumes={volume: {"bind": _MOUNT}},
-            labels=dict(props["labels"]), network_mode="none",
+            props["image"],
+            entrypoint=["/"],
+            name=name,
+            volumes={volume: {"bind": _MOUNT}},
+            labels=dict(props["labels"]),
+            network_mode="none",
         )
         try:
             container.put_archive("/", _folder(uid))
