@@ -14,7 +14,8 @@ from pydantic import AfterValidator, Field
 from components.checks import duplicates
 from components.problems import PathPart, Problem, nearest, shown
 from components.service import Demand
-from components.settings import Int, MiB, Model, Name, Port, ServiceSettings, Text
+from components.settings import ServiceSettings
+from components.settings_types import Form, Int, Line, MiB, Model, Name, Port, Text
 
 INIT_SQL = "configs/postgres/init"
 """Where init SQL is looked for when the settings name no other folder: one folder per database."""
@@ -57,20 +58,20 @@ class DatabaseAccess:
     schemas: tuple[str, ...] | None = None
 
 
-def _parameter_name(value: str) -> str:
-    if not re.fullmatch(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?", value):
-        raise ValueError("not the name of a Postgres parameter - such as log_min_duration_statement")
-    return value
-
-
-def _parameter_value(value: str) -> str:
+def _printable(value: str) -> str:
     if not value.isprintable():
-        raise ValueError("must be one line of printable text")
+        raise ValueError("holds a control character - write one line of plain text")
     return value
 
 
-ParameterName = Annotated[str, AfterValidator(_parameter_name)]
-ParameterValue = Annotated[Text, AfterValidator(_parameter_value)]
+ParameterName = Annotated[
+    str,
+    Form(
+        r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?",
+        "write the name of a Postgres parameter such as log_min_duration_statement",
+    ),
+]
+ParameterValue = Annotated[Text, AfterValidator(_printable)]
 
 
 class DatabaseSettings(Model):
@@ -118,7 +119,7 @@ class PostgresSettings(ServiceSettings):
     """Databases to have."""
     roles: tuple[RoleSettings, ...] = ()
     """Roles that log in."""
-    init_sql: Text | None = None
+    init_sql: Line | None = None
     """Folder with SQL of your own, `<database>/*.sql`, run as the database's owner; configs/postgres/init
     without it. A file runs once, and again when its content changes."""
     loopback_port: Port | None = None
