@@ -140,7 +140,7 @@ def _tls(settings: Settings) -> Iterator[Problem]:
                 )
     if tls.mode is TlsMode.LETSENCRYPT and _is_default(tls, "server") and _is_local(settings.domain):
         yield Problem(
-            ("domain",), f"Let's Encrypt knows no {settings.domain} - use a public domain, or tls.server"
+            ("domain",), f"no public CA knows {settings.domain} - use a public domain, or tls.server"
         )
     if tls.renew_days >= tls.validity_days:
         yield Problem(
@@ -213,9 +213,7 @@ def _needs(settings: Settings) -> Iterator[Problem]:
         order(settings)
     except CycleError as error:
         circle = " -> ".join(error.args[1])
-        yield Problem(
-            (error.args[1][0],), f"services need each other in a circle ({circle}) - remove one of the needs"
-        )
+        yield Problem((error.args[1][0],), f"services need each other in a circle ({circle}) - break it")
 
 
 def _ports(settings: Settings) -> Iterator[Problem]:

@@ -80,7 +80,7 @@ def dotted(path: Iterable[PathPart]) -> str:
         elif re.fullmatch(r"[\w/:-]+", part) and part.isprintable():
             out += f".{_short(part)}" if out else _short(part)
         else:
-            out += f"[{json.dumps(_short(printable(part)), ensure_ascii=False)}]"
+            out += f"[{printable(json.dumps(_short(part), ensure_ascii=False))}]"
     return out
 
 
@@ -133,7 +133,9 @@ def _describe(
         case "enum" | "literal_error":
             wanted = str(context.get("expected", "")).replace("'", '"')
             names = [w.strip(' "') for w in wanted.replace(" or ", ",").split(",")]
-            return path, f"must be {wanted}{got}" + ("" if hidden else _close(str(value)[:_SHOWN], names))
+            return path, f"must be {wanted}{got}" + (
+                "" if hidden or not isinstance(value, str) else _close(value, names)
+            )
         case "value_error":
             text, _, fix = str(context.get("error", detail["msg"])).partition(" - ")
             return path, f"{text}{got}" + (f" - {fix}" if fix else "")

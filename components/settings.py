@@ -240,8 +240,8 @@ def load(values: Mapping[str, object], stack_file: str, secret_keys: Collection[
     from components.checks import problems
 
     model = settings_model()
-    foreign = [Problem((key,), _astray(key)) for key in values if ":" in key]
-    own = {key: value for key, value in values.items() if ":" not in key}
+    foreign = [Problem((key,), _astray(key)) for key in sorted(values) if ":" in key]
+    own = {key: values[key] for key in sorted(values) if ":" not in key}
     # `millrace:object_store:` with nothing below is a service with its defaults.
     services = model.model_fields.keys() - PlatformSettings.model_fields.keys()
     own = {key: {} if value is None and key in services else value for key, value in own.items()}

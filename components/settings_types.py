@@ -79,12 +79,17 @@ class Form:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {**handler(schema), "pattern": f"^(?:{self.pattern})$"}
+        # A field's own description replaces this one.
+        return {**handler(schema), "pattern": f"^(?:{self.pattern})$", "description": _sentence(self.says)}
 
     def _check(self, value: str) -> str:
         if not re.fullmatch(self.pattern, value):
             raise ValueError(f"has the wrong form - {self.says}")
         return value
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _no_bool(value: object) -> object:
@@ -111,9 +116,7 @@ def _domain(value: str) -> str:
         )
     if len(labels) < 2:
         # OpenSSL, and all that is built on it, refuses a wildcard such as *.localhost.
-        raise ValueError(
-            "a domain of one label, which no wildcard certificate may have - write data.localhost"
-        )
+        raise ValueError("no wildcard certificate is valid for a single label - write data.localhost")
     if labels[-1].isdigit():
         raise ValueError("an address, not a domain name - services need names below a domain")
     return value
