@@ -63,11 +63,12 @@ def run(
     progress: Callable[[list[str]], str] | None = None,
     on_line: Callable[[str], None] | None = None,
     timeout: float | None = None,
+    hint: str = "",
 ) -> list[str]:
     """Run a command to its end and return what it wrote, line by line.
 
     Every ten seconds ``progress`` turns the lines so far into a progress line. ``on_line`` sees each
-    line as it comes.
+    line as it comes. ``hint`` ends the error message.
 
     Raises:
         SetupError: the command failed; its last lines have been printed.

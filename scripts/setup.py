@@ -64,6 +64,8 @@ def setup(stack_name: str, *, development: bool = False) -> None:
 
         together(packages, docker, pulumi)
         stack.prepare(stack_name)
+    if stack.uses_local_state() and not pulumi_cli.plain_command_works():
+        say("pulumi", "for plain `pulumi` commands in your shell: source .envrc (or use direnv)")
     say(
         "ready",
         f"Docker {found['docker']}, Pulumi {found['pulumi'].removeprefix('v')}, stack {stack_name} "

@@ -184,6 +184,7 @@ def _build(part: Part, go: Path, environment: dict[str, str], compiled: threadin
             env=environment,
             progress=lambda lines: f"{part.output.name}: {len(lines)} packages compiled",
             on_line=watch,
+            hint="is the Go module proxy (GOPROXY) reachable?",
         )
         part.after(go)
     # In one step: a running program keeps its file, an interrupted build leaves none.

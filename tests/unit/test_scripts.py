@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -160,6 +164,67 @@ def test_a_cli_on_path_is_used_when_recent(
     monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(toolchain.Part, "current", lambda self: False)
     assert pulumi_cli.find() == (cli if taken else None)
+
+
+@pytest.fixture
+def installer(tmp_path: Path) -> Iterator[str]:
+    """The official installer, as far as the scripts see it; its CLI records what it is asked to install."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(INSTALLER.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+INSTALLER = """#!/bin/sh
+mkdir -p "$4/bin"
+cat > "$4/bin/pulumi" <<'END'
+#!/bin/sh
+if [ "$1" = version ]; then echo v__VERSION__; else mkdir -p "$PULUMI_HOME/plugins/resource-$4-v$5"; fi
+END
+sed -i "s/__VERSION__/$2/" "$4/bin/pulumi"
+chmod +x "$4/bin/pulumi"
+"""
+
+
+@pytest.mark.usefixtures("fresh_console")
+def test_the_official_installer_comes_before_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installer: str
+) -> None:
+    built: list[toolchain.Part] = []
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(pulumi_cli, "_INSTALLER", installer)
+    monkeypatch.setattr(pulumi_cli, "_LINK", tmp_path / "link" / "pulumi")
+    for name, path in {"CACHE": "cache", "CHOICE": "cache/cli", "COMMAND": "cache/bin/pulumi"}.items():
+        monkeypatch.setattr(pulumi_cli, name, tmp_path / path)
+    monkeypatch.setattr(packages, "require", lambda *_: None)
+    monkeypatch.setattr(toolchain.Part, "current", lambda self: False)
+    monkeypatch.setattr(toolchain, "build", lambda parts: built.extend(parts) or [])
+    cli = pulumi_cli.ensure()
+    assert cli == tmp_path / "home" / "bin" / "pulumi"
+    assert pulumi_cli.version(cli) == f"v{versions.pinned('pulumi')}"
+    assert built == []
+    assert (tmp_path / "home" / "plugins" / "resource-docker-v5.2.0").is_dir()
+    assert (tmp_path / "cache" / "cli").read_text() == f"{cli}\n"
+
+
+def test_a_closed_network_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, never answers
+        monkeypatch.setattr(pulumi_cli, "_INSTALLER", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        start = time.monotonic()
+        assert not pulumi_cli.reachable()
+        assert time.monotonic() - start < 4
 
 
 @pytest.fixture
