@@ -212,7 +212,6 @@ _READ_BUCKET = ("s3:GetBucketLocation", "s3:GetBucketVersioning", "s3:ListBucket
 _READ_OBJECT = ("s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectVersion", "s3:GetObjectVersionTagging")
 _WRITE_BUCKET = ("s3:GetBucketLocation", "s3:ListBucketMultipartUploads")
 _WRITE_OBJECT = ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:PutObject")
-# Deleting a version for good is left out: versioning is there to undo what users do.
 _CHANGE_OBJECT = ("s3:DeleteObject", "s3:DeleteObjectTagging", "s3:PutObjectTagging")
 
 _ACTIONS: Mapping[BucketPrivilege, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -232,13 +231,21 @@ def policy_json(user: PlannedUser) -> str:
         on_bucket, on_objects = _ACTIONS[privilege]
         statements.append(_allow(on_bucket, f"arn:aws:s3:::{bucket}"))
         statements.append(_allow(on_objects, f"arn:aws:s3:::{bucket}/*"))
+        if privilege is BucketPrivilege.READ_WRITE:
+            # Versioning is there to undo what users do. MinIO takes leave to delete for leave to delete
+            # versions, unless it is denied.
+            statements.append(_statement("Deny", ("s3:DeleteObjectVersion",), f"arn:aws:s3:::{bucket}/*"))
     if not statements:
         statements.append(_allow(("s3:ListAllMyBuckets",), "arn:aws:s3:::*"))
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2) + "\n"
 
 
 def _allow(actions: Sequence[str], resource: str) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": sorted(set(actions)), "Resource": [resource]}
+    return _statement("Allow", actions, resource)
+
+
+def _statement(effect: str, actions: Sequence[str], resource: str) -> dict[str, Any]:
+    return {"Effect": effect, "Action": sorted(set(actions)), "Resource": [resource]}
 
 
 def lifecycle_json(bucket: BucketSettings) -> str | None:

@@ -75,8 +75,7 @@ class ObjectStore(Service):
         self._users = planned_users(self.settings, self.context.demands)
         server = self.deploy(self._server())
         # A server on a volume that somebody emptied has none of it: every new container gets the job.
-        made = tuple(ready.id for ready in server.ready if isinstance(ready, pulumi.CustomResource))
-        self.run(self._setup(made), after=server.ready)
+        self.run(self._setup(server.instances), after=server.ready)
 
     def connect(self, demand: Demand) -> Connection:
         """The consumer's user; the path is the requested bucket."""
@@ -188,7 +187,7 @@ class ObjectStore(Service):
             Endpoint(name="console", port=_CONSOLE_PORT, scheme=Scheme.HTTPS, route=console),
         )
 
-    def _setup(self, triggers: tuple[pulumi.Output[str], ...]) -> Job:
+    def _setup(self, triggers: Sequence[pulumi.Output[str]]) -> Job:
         buckets = planned_buckets(self.settings, self.context.demands)
         rules = {bucket.name: lifecycle_json(bucket) for bucket in buckets}
         lifecycles = {name: text for name, text in rules.items() if text is not None}
@@ -220,7 +219,7 @@ class ObjectStore(Service):
                 *(self._user_file(user) for user in self._users),
             ),
             limits=Limits(memory_mib=256, cpus=self.settings.cpus),
-            triggers=triggers,
+            triggers=tuple(triggers),
         )
 
     def _client_settings(self) -> pulumi.Output[str]:

@@ -69,8 +69,7 @@ class Postgres(Service):
             File(path=f"{TLS_FOLDER}/client.key", content=superuser.key, secret=True),
         )
         # A server on a volume that somebody emptied has none of it: every new container gets the job.
-        made = tuple(ready.id for ready in server.ready if isinstance(ready, pulumi.CustomResource))
-        self.run(self._setup(client_files, made), after=server.ready)
+        self.run(self._setup(client_files, server.instances), after=server.ready)
 
     def connect(self, demand: Demand) -> Connection:
         """The consumer's role in its database."""
@@ -130,7 +129,7 @@ class Postgres(Service):
             stop_grace_s=60,
         )
 
-    def _setup(self, client_files: tuple[File, ...], triggers: tuple[pulumi.Output[str], ...]) -> Job:
+    def _setup(self, client_files: tuple[File, ...], triggers: Sequence[pulumi.Output[str]]) -> Job:
         planned: Plan = self._plan
         files = [
             *client_files,
@@ -167,7 +166,7 @@ class Postgres(Service):
             env=env,
             files=tuple(files),
             limits=Limits(memory_mib=128, cpus=self.settings.cpus),
-            triggers=triggers,
+            triggers=tuple(triggers),
             # Init SQL may load data.
             timeout_s=900 if planned.init_databases else 120,
         )

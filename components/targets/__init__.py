@@ -30,10 +30,14 @@ class Scope:
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """A deployed workload: ``ready`` is what dependants wait for, ``hosts`` its DNS names by replica."""
+    """A deployed workload: ``ready`` is what dependants wait for, ``hosts`` its DNS names by replica.
+
+    ``instances`` are the ids of what runs; another one means a new start, for jobs that must follow it.
+    """
 
     ready: Sequence[pulumi.Resource]
     hosts: Sequence[str]
+    instances: Sequence[pulumi.Output[str]]
 
 
 class Target(ABC):

@@ -118,9 +118,11 @@ class DockerTarget(pulumi.ComponentResource, Target):
         published = any(e.loopback_port or e.public_port for e in workload.endpoints)
         networks = self._networks.of(scope, outside=published or workload.egress, egress=workload.egress)
         ready: list[pulumi.Resource] = []
+        instances: list[pulumi.Output[str]] = []
         for name in hosts:
             volumes = self._volumes(scope, workload, name, image)
             container = self._container(scope, workload, name, host, image, networks, volumes, after)
+            instances.append(container.id)
             ready.append(
                 Ready(
                     f"{name}-ready",
@@ -133,7 +135,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
                     ),
                 )
             )
-        return Deployment(ready=ready, hosts=hosts)
+        return Deployment(ready=ready, hosts=hosts, instances=instances)
 
     @override
     def run(self, scope: Scope, job: Job, after: Sequence[pulumi.Resource] = ()) -> pulumi.Resource:
