@@ -38,7 +38,7 @@ _LOGIN_PORT = 8082
 _RESOLVER = "127.0.0.11"
 
 # Certificate and key in one file: they cannot fall apart while one of them is being replaced.
-_LIVE_CERTIFICATE = "/tmp/tls/proxy.pem"  # noqa: S108 - in memory, in a folder of nginx's own
+_LIVE_CERTIFICATE = "/tmp/tls/proxy.pem"
 CERTIFICATES = Volume(name="certificates", path="/certificates", data=True)
 """Where the ACME client leaves its certificates, in :data:`ISSUED`."""
 ISSUED = "current.pem"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from components.proxy.nginx import UID, http_probe
 from components.proxy.sites import HTTP_PORT, PORTAL, Site
@@ -14,12 +15,23 @@ from components.workload import Access, Endpoint, File, Limits, Route, Scheme, W
 _CONFIG = "/etc/millrace/portal/nginx.conf"
 _ROOT = "/etc/millrace/portal/www"
 
-_AUDIENCE = {
-    Access.PUBLIC: "everyone",
-    Access.USER: "every user",
-    Access.ENGINEER: "engineers and administrators",
-    Access.ADMIN: "administrators",
+
+@dataclass(frozen=True, kw_only=True)
+class _Level:
+    """How the page names who may open something; ``style`` is a class of the style sheet."""
+
+    name: str
+    style: str
+    audience: str
+
+
+_LEVELS = {
+    Access.PUBLIC: _Level(name="public", style="public", audience="everyone, without a password"),
+    Access.USER: _Level(name="user", style="user", audience="everyone with an account"),
+    Access.ENGINEER: _Level(name="engineer", style="engineer", audience="engineers and administrators"),
+    Access.ADMIN: _Level(name="admin", style="admin", audience="administrators"),
 }
+_OWN_LOGIN = _Level(name="own login", style="own", audience="accounts of the service itself")
 
 
 def published(settings: PlatformSettings) -> Published:
@@ -36,20 +48,24 @@ def published(settings: PlatformSettings) -> Published:
 
 def page(sites: Sequence[Site], settings: PlatformSettings) -> str:
     """The page as HTML; whatever comes from settings or services is escaped."""
+    shown = [site for site in sites if site.listed and site.service != PORTAL]
     entries = [
         {
             "title": site.title,
             "purpose": site.purpose,
             "url": site.url,
             "address": site.url.removeprefix("https://").rstrip("/"),
-            "access": str(site.access),
-            "audience": "its own login" if site.own_login else _AUDIENCE[site.access],
-            "own_login": site.own_login,
+            "level": _level(site),
         }
-        for site in sites
-        if site.listed and site.service != PORTAL
+        for site in shown
     ]
-    return render("portal/index.html.j2", domain=settings.domain, entries=entries)
+    used = {_level(site) for site in shown}
+    legend = [level for level in (*_LEVELS.values(), _OWN_LOGIN) if level in used]
+    return render("portal/index.html.j2", domain=settings.domain, entries=entries, legend=legend)
+
+
+def _level(site: Site) -> _Level:
+    return _OWN_LOGIN if site.own_login else _LEVELS[site.access]
 
 
 def workload(sites: Sequence[Site], settings: PlatformSettings) -> Workload:
