@@ -14,6 +14,7 @@ from scripts.target import Target
 
 IMAGE = "debian:bookworm-slim"
 _SUITE = "bookworm"
+_MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
 _FIRST_ANSWER_SECONDS = 8
 # What the official slim image leaves out as well.
 _EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*")
@@ -90,9 +91,18 @@ def _mmdebstrap(archive: Path, sources: list[str]) -> None:
         [
             "mmdebstrap",
             "--variant=minbase",
-            "--include=ca-certificates",
+            # Without the hook, a package that merges /usr brings all of Perl along.
+            f"--hook-dir={_MERGED_USR}",
+            "--include=ca-certificates,usr-is-merged",
+            '--aptopt=APT::Install-Recommends "false"',
             '--aptopt=Acquire::Languages "none"',
             *options,
+            # The packages that dpkg itself needs are unpacked before dpkg can leave anything out.
+            "--customize-hook=rm -rf $1/usr/share/man/* $1/usr/share/info/* $1/usr/share/locale/*;"
+            " find $1/usr/share/doc -depth -type f ! -name copyright -delete",
+            # These were options for here; in the image apt keeps its defaults, as in the official one.
+            "--customize-hook=rm -f $1/etc/apt/apt.conf.d/99mmdebstrap;"
+            " echo 'Acquire::Languages \"none\";' > $1/etc/apt/apt.conf.d/docker-no-languages",
             # mmdebstrap empties the package lists itself; caches and logs carry dates.
             "--customize-hook=rm -rf $1/var/cache/ldconfig/* $1/var/cache/debconf/*-old"
             " $1/var/lib/dpkg/*-old $1/var/log/*.log $1/var/log/apt",
