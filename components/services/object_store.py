@@ -155,8 +155,8 @@ class ObjectStore(Service):
             ),
             volumes=(Volume(name="data", path="/data"),),
             endpoints=self._endpoints(),
-            # `mc ready` waits by itself; its own limit keeps the engine's one from piling up processes.
-            probe=Probe(command=("timeout", "4", "mc", "--quiet", "ready", "local")),
+            # `mc ready` looks again only after seconds; a fresh one sees sooner that the server is up.
+            probe=Probe(command=("timeout", "2", "mc", "--quiet", "ready", "local")),
             limits=self.settings.limits,
         )
 
