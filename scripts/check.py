@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,12 +17,10 @@ _SUITES = ("unit", "integration", "e2e")
 
 
 def _shell_scripts() -> list[str]:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    if not shutil.which("git"):
+        return []
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True)
     files = [Path(name) for name in listed.stdout.splitlines()]
     return [str(file) for file in files if file.suffix in ("", ".sh") and _is_shell(ROOT / file)]
 

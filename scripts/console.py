@@ -177,6 +177,7 @@ def together(*steps: Callable[[], None]) -> None:
 
 def main(entry: Callable[[], int]) -> None:
     """Run a script's entry point: errors are one line and a non-zero exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled CI job ends like Ctrl-C
     try:
         sys.exit(entry())
     except SetupError as error:

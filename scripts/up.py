@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 
 from scripts import pulumi_cli, urls
@@ -27,7 +28,6 @@ def _main() -> int:
     setup(options.stack)
     command = _COMMANDS[options.command]
     say("pulumi", " ".join(command))
-    # Its own process group stays ours: Ctrl-C reaches Pulumi, which ends what it has begun.
     code = _run([str(pulumi_cli.COMMAND), *command, "--stack", options.stack])
     if code == 0 and options.command == "up":
         return urls.show(options.stack)
@@ -35,13 +35,13 @@ def _main() -> int:
 
 
 def _run(command: list[str]) -> int:
+    """Run Pulumi to its end: interrupted, it finishes what it has begun and says so."""
     environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
     with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue  # the terminal has told Pulumi as well; it says what it does
+        # Ctrl-C reaches Pulumi from the terminal; a signal to this process alone is passed on.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
+        return process.wait()
 
 
 if __name__ == "__main__":

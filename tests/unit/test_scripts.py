@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pulumi_docker
 import pytest
 
 from scripts import console, engine, packages, pulumi_cli, stack, target, toolchain, urls, versions
@@ -69,6 +71,18 @@ def test_plugins_are_built_in_the_versions_of_the_sdks() -> None:
 def test_the_engine_is_as_new_as_the_compiled_cli() -> None:
     modules = (ROOT / "toolchain" / "cli" / "go.mod").read_text()
     assert f"github.com/pulumi/pulumi/pkg/v3 v{versions.PULUMI_MINIMUM}" in modules
+
+
+def test_the_built_docker_plugin_has_what_the_sdk_offers() -> None:
+    source = (ROOT / "toolchain" / "plugins" / "docker.go").read_text()
+    built = set(re.findall(r'docker(?:Resource|Function)\("(\w+)"\)', source))
+    offered = {
+        token
+        for file in Path(pulumi_docker.__file__).parent.glob("*.py")
+        for token in re.findall(r"'docker:index/\w+:(\w+)'", file.read_text())
+    }
+    assert offered - built == {"Image"}, "Image is Pulumi's own code, not the upstream provider's"
+    assert built <= offered
 
 
 # Missing prerequisites are one line that says what to do
