@@ -8,10 +8,13 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
+from hypothesis import settings as search
 from hypothesis import strategies as st
 
 from components.checks import credential_ids, order, problems
@@ -46,10 +49,10 @@ FAKE_SERVICES: dict[str, Any] = {
     "app": {"replicas": 2, "use_store": True},
 }
 
-Path = tuple[str | int, ...]
+Where = tuple[str | int, ...]
 
 
-def _paths(value: Any, path: Path = ()) -> Iterator[Path]:
+def _paths(value: Any, path: Where = ()) -> Iterator[Where]:
     yield path
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -59,7 +62,7 @@ def _paths(value: Any, path: Path = ()) -> Iterator[Path]:
             yield from _paths(inner, (*path, index))
 
 
-def _at(value: Any, path: Path) -> Any:
+def _at(value: Any, path: Where) -> Any:
     for part in path:
         value = value[part]
     return value
@@ -149,8 +152,8 @@ def raw(draw: st.DrawFn, full: dict[str, Any]) -> dict[str, str]:
 
 def judge(config: dict[str, str]) -> Settings | None:
     """Load and hold the result against the promise; None when there were mistakes."""
-    settings, lines = _load(config)
-    if settings is None:
+    loaded, lines = _load(config)
+    if loaded is None:
         assert lines
         assert len(set(lines)) == len(lines)
         for line in lines:
@@ -163,12 +166,12 @@ def judge(config: dict[str, str]) -> Settings | None:
             assert SECRET not in line, line
         assert _load(dict(reversed(config.items())))[1] == lines
         return None
-    assert list(problems(settings)) == []
-    assert sorted(order(settings)) == sorted(settings.services)
-    ids = credential_ids(settings)
+    assert list(problems(loaded)) == []
+    assert sorted(order(loaded)) == sorted(loaded.services)
+    ids = credential_ids(loaded)
     assert len({id_.replace("_", "-") for id_ in ids}) == len(ids)
-    assert SECRET not in repr(settings)
-    return settings
+    assert SECRET not in repr(loaded)
+    return loaded
 
 
 def _load(config: dict[str, str]) -> tuple[Settings | None, list[str]]:
@@ -189,4 +192,18 @@ def test_the_full_configuration_is_valid() -> None:
 @pytest.mark.usefixtures("fakes")
 @given(config=raw({**FULL, **FAKE_SERVICES}))
 def test_broken_configurations_give_clear_lines(config: dict[str, str]) -> None:
+    judge(config)
+
+
+DEV = yaml.safe_load(Path("Pulumi.dev.yaml").read_text())["config"]
+REAL = {
+    **FULL,
+    "rotation": {"all": "1"},
+    **{key.removeprefix("millrace:"): value for key, value in DEV.items()},
+}
+
+
+@search(max_examples=1000)
+@given(config=raw(REAL))
+def test_broken_configurations_of_the_real_services_give_clear_lines(config: dict[str, str]) -> None:
     judge(config)

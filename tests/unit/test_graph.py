@@ -1,0 +1,573 @@
+"""What a platform registers with Pulumi: names, parents, order, isolation, limits, secrecy."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fake_services import FAKES
+from graph import PLANTED, Graph, Node, bare, plain_texts, platform
+
+FAKE: dict[str, Any] = {
+    "database": {"roles": [{"name": "reader"}], "loopback_port": 15432},
+    "big_store": {"memory_mib": 256, "cpus": 0.5},
+    "app": {"replicas": 2},
+}
+CA = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
+KEY = f"-----BEGIN PRIVATE KEY-----\n{PLANTED}\n-----END PRIVATE KEY-----\n"
+CONTAINER = "docker:index/container:Container"
+STACK_FILE = Path(__file__).resolve().parents[2] / "Pulumi.dev.yaml"
+
+
+@cache
+def _made(text: str, real: bool, stack: str) -> Graph:
+    return platform(json.loads(text), services=None if real else FAKES, stack=stack)
+
+
+def fake(stack: str = "test", **values: Any) -> Graph:
+    """The fake platform with some settings changed; the same one is built once."""
+    return _made(json.dumps({**FAKE, **values}), False, stack)
+
+
+def real(**values: Any) -> Graph:
+    """The platform of the development stack with some settings changed."""
+    config = yaml.safe_load(STACK_FILE.read_text())["config"]
+    own = {key.removeprefix("millrace:"): value for key, value in config.items()}
+    return _made(json.dumps({**own, **values}), True, "test")
+
+
+# Settings that do not concern each other share one platform: each takes a while to build.
+OTHERS: dict[str, Any] = {
+    "time_zone": "Europe/Berlin",
+    "network": {"pool": "172.30.0.0/16"},
+    "protect_data": True,
+    "target": {"host": "ssh://u@h:22", "ssh_options": ["-i", "~/.ssh/deploy"]},
+}
+MIRROR: dict[str, Any] = {
+    "images": "upstream",
+    "registry": {"mirror": "r.example:5000/hub", "username": "u", "password": PLANTED},
+}
+LETSENCRYPT = {"mode": "letsencrypt", "email": "ops@example.org", "server": "https://acme.example.org/d"}
+GRAPHS = {
+    "fake": lambda: fake(),
+    "fake, traefik": lambda: fake(proxy={"engine": "traefik"}),
+    "fake, letsencrypt": lambda: fake(tls=LETSENCRYPT),
+    "fake, traefik, letsencrypt": lambda: fake(tls=LETSENCRYPT, proxy={"engine": "traefik"}),
+    "fake, upstream": lambda: fake(images="upstream"),
+    "real": lambda: real(),
+    "real, traefik": lambda: real(proxy={"engine": "traefik"}),
+}
+
+
+@pytest.fixture(params=GRAPHS)
+def graph(request: pytest.FixtureRequest) -> Graph:
+    return GRAPHS[request.param]()
+
+
+def label(node: Node, name: str) -> str:
+    labels = node.get("labels")
+    if isinstance(labels, list):
+        labels = {entry["label"]: entry["value"] for entry in labels}
+    return str(labels[f"dev.millrace.{name}"])
+
+
+def networks(node: Node) -> set[str]:
+    joined = node.get("networksAdvanced")
+    return {entry["name"] for entry in joined} if joined is not None else set(node.get("networks"))
+
+
+# -- parents and names
+
+
+def test_everything_hangs_below_a_component_of_ours(graph: Graph) -> None:
+    by_urn = {node.urn: node for node in graph.nodes}
+    for node in graph.nodes:
+        if "pulumi:pulumi:Stack" in node.parent.split("::")[2].split("$")[-1]:
+            assert not node.custom, node.name
+        else:
+            assert not by_urn[node.parent].custom, node.name
+        if not node.custom:
+            assert re.fullmatch(r"millrace:[a-z]+:[A-Z]\w+", node.type), node.type
+
+
+def test_what_a_service_runs_belongs_to_it(graph: Graph) -> None:
+    by_urn = {node.urn: node for node in graph.nodes}
+    for node in [*graph.containers, *graph.jobs]:
+        service = label(node, "service")
+        owner = by_urn[node.parent]
+        assert owner.name in (service.replace("_", "-"), "edge")
+
+
+def test_custom_resources_of_an_engine_use_the_platforms_own_providers(graph: Graph) -> None:
+    for node in graph.nodes:
+        if node.type.startswith("docker:"):
+            assert node.provider == "docker-engine"
+        if node.type.startswith("millrace:docker:") and node.custom:
+            assert node.provider == "docker-engine-extras"
+
+
+def engine_names(graph: Graph) -> dict[str, str]:
+    types = {CONTAINER, "docker:index/network:Network", "docker:index/volume:Volume", "millrace:docker:Job"}
+    return {f"{node.type} {node.name}": node.get("name") for node in graph.nodes if node.type in types}
+
+
+def test_two_stacks_share_no_name_on_an_engine() -> None:
+    one, other = engine_names(fake()), engine_names(fake(stack="other"))
+    assert one.keys() == other.keys()
+    assert not set(one.values()) & set(other.values())
+    assert all(name.startswith("millrace-test-") for name in one.values())
+
+
+def test_names_are_unique_and_fit_the_engine(graph: Graph) -> None:
+    names = engine_names(graph)
+    kinds = {"Container": "container", "Job": "container"}
+    taken = [(kinds.get(key.split()[0].split(":")[-1], key.split()[0]), name) for key, name in names.items()]
+    assert len(set(taken)) == len(taken)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{1,62}", name) for name in names.values()), names
+
+
+def test_labels_say_which_stack_and_service(graph: Graph) -> None:
+    for node in [*graph.containers, *graph.jobs, *graph.of("docker:index/volume:Volume")]:
+        assert label(node, "stack") == "millrace/test"
+        assert label(node, "service")
+        assert label(node, "workload")
+    for node in graph.of("docker:index/network:Network"):
+        assert label(node, "stack") == "millrace/test"
+
+
+# -- every container
+
+
+def test_every_container_is_limited_probed_and_confined(graph: Graph) -> None:
+    ready = {node.get("container"): node for node in graph.of("millrace:docker:Ready")}
+    assert graph.containers
+    for node in graph.containers:
+        assert node.get("memory") >= 16
+        assert node.get("memorySwap") == node.get("memory")
+        assert 0 < float(node.get("cpus")) <= 256
+        tests = node.get("healthcheck")["tests"]
+        assert tests[0] == "CMD"
+        assert tests[1:] == ready[f"id-{node.name}"].get("probe")
+        assert ready[f"id-{node.name}"].deleted_with == node.urn
+        assert node.get("restart") == "unless-stopped"
+        assert node.get("logDriver") == "json-file"
+        assert node.get("logOpts") == {"max-size": "10m", "max-file": "3"}
+        assert node.get("capabilities") == {"drops": ["ALL"]}
+        assert node.get("securityOpts") == ["no-new-privileges:true"]
+        assert int(node.get("user")) > 0
+        assert node.get("init") is True
+        assert "/tmp" in node.get("tmpfs")
+        assert "noexec" in node.get("tmpfs")["/tmp"]
+        assert node.delete_before_replace
+        assert "healthcheck" in node.replace_on
+        for key in ("privileged", "mounts", "devices", "pidMode", "ipcMode", "networkMode"):
+            assert node.get(key) in (None, "bridge"), key
+        for volume in node.get("volumes") or []:
+            assert "hostPath" not in volume
+        assert any(text.startswith("TZ=") for text in node.get("envs"))
+
+
+def test_every_job_is_limited_and_confined(graph: Graph) -> None:
+    assert graph.jobs
+    for node in graph.jobs:
+        assert node.get("memoryMib") >= 16
+        assert float(node.get("cpus")) > 0
+        assert node.get("uid") > 0
+        assert node.get("timeout") > 0
+        assert node.get("networks")
+        assert node.get("command")
+
+
+def test_limits_are_those_of_the_settings() -> None:
+    store = fake().container("big-store")
+    assert (store.get("memory"), store.get("cpus")) == (256, "0.5")
+    database = fake().container("database")
+    assert (database.get("memory"), database.get("cpus")) == (512, "1.0")
+
+
+def test_replicas_have_names_of_their_own() -> None:
+    graph = fake()
+    names = {node.name for node in graph.containers}
+    assert {"app-1", "app-2"} <= names
+    aliases = [entry["aliases"] for entry in graph.container("app-1").get("networksAdvanced")]
+    assert all(entry == ["app", "app-1"] for entry in aliases)
+
+
+def test_time_zone_reaches_every_container() -> None:
+    graph = fake(**OTHERS)
+    assert all("TZ=Europe/Berlin" in node.get("envs") for node in graph.containers)
+    assert all(node.get("env")["TZ"] == "Europe/Berlin" for node in graph.jobs)
+
+
+# -- secrecy
+
+
+def test_no_secret_is_registered_in_plain(graph: Graph) -> None:
+    for node in graph.nodes:
+        for text in plain_texts(node.inputs):
+            assert PLANTED not in text, f"{node.type} {node.name}"
+    for text in plain_texts(graph.outputs):
+        assert PLANTED not in text
+
+
+def test_the_state_encrypts_generated_values(graph: Graph) -> None:
+    for node in graph.of("random:index/randomPassword:RandomPassword"):
+        assert {"result", "bcryptHash"} <= set(node.additional_secrets)
+        assert node.get("length") >= 16
+    for node in graph.of("tls:index/privateKey:PrivateKey"):
+        assert {"privateKeyPem", "privateKeyPemPkcs8"} <= set(node.additional_secrets)
+
+
+def test_secrets_reach_containers_as_files_alone(graph: Graph) -> None:
+    """Environment, command, labels and probe show up in `docker inspect` even if the state encrypts them."""
+    for node in [*graph.containers, *graph.jobs]:
+        for key, value in node.inputs.items():
+            if key not in ("uploads", "files"):
+                assert PLANTED not in json.dumps(bare(value)), f"{node.name} {key}"
+
+
+def test_files_with_secrets_are_not_world_readable(graph: Graph) -> None:
+    for node in graph.containers:
+        for upload in node.get("uploads") or []:
+            assert upload["content"]
+            world = int(upload["permissions"], 8) & 0o007
+            assert not (PLANTED in upload["content"] and world), f"{node.name} {upload['file']}"
+    for node in graph.jobs:
+        for file in node.get("files"):
+            assert file["content"]
+            assert not (PLANTED in file["content"] and not file["secret"]), f"{node.name} {file['path']}"
+
+
+def test_outputs() -> None:
+    outputs = fake().outputs
+    assert set(outputs) == {"urls", "credentials", "connections", "ca_certificate"}
+    assert set(outputs["urls"]) == {"app", "store", "portal"}
+    assert outputs["urls"]["app"]["url"] == "https://app.data.localhost/"
+    credentials = bare(outputs["credentials"])
+    assert credentials["users"]["ada"].startswith(PLANTED)
+    assert set(credentials["database"]) == {"admin", "reader", "app"}
+    connection = bare(outputs["connections"])["database"]["app"]
+    assert connection["uri"].startswith(f"postgresql://app:{PLANTED}")
+    assert connection["uri"].endswith("@database:5432/app")
+    assert connection["jdbc_url"] == "jdbc:postgresql://database:5432/app"
+
+
+def test_a_registry_password_is_secret() -> None:
+    graph = fake(**MIRROR)
+    provider = graph.named("docker-engine")
+    assert PLANTED in json.dumps(bare(dict(provider.inputs)))
+    assert all(PLANTED not in text for node in graph.nodes for text in plain_texts(node.inputs))
+    assert "r.example:5000" in json.dumps(provider.get("registryAuth"))
+    assert "/hub" not in json.dumps(provider.get("registryAuth"))
+
+
+# -- order
+
+
+def test_a_service_starts_after_all_it_needs_is_ready() -> None:
+    graph = fake(app={"use_store": True})
+    needs = {"database-ready", "database-roles", "big-store-ready"}
+    for node in [graph.container("app"), graph.named("app-migrate")]:
+        waited = {urn.split("::")[-1] for urn in graph.waits_for(node)}
+        assert needs <= waited
+    waited = {urn.split("::")[-1] for urn in graph.waits_for(graph.container("database"))}
+    assert not waited & {"app", "app-ready", "big-store"}
+
+
+def test_nothing_is_ready_before_its_container_or_owned_after_it(graph: Graph) -> None:
+    for node in graph.of("millrace:docker:Ready"):
+        assert graph.container(node.name.removesuffix("-ready")).urn in node.depends_on
+    owners = graph.of("millrace:docker:VolumeOwner")
+    for container in graph.containers:
+        for volume in container.get("volumes") or []:
+            (owner,) = [node for node in owners if node.get("volume") == volume["volumeName"]]
+            assert owner.urn in container.depends_on
+            assert owner.get("uid") == int(container.get("user"))
+
+
+def test_jobs_run_when_their_service_is_ready() -> None:
+    graph = fake()
+    assert graph.named("database-ready").urn in graph.named("database-roles").depends_on
+    assert {graph.named(f"app-{n}-ready").urn for n in (1, 2)} <= graph.named("app-migrate").depends_on
+
+
+def test_nothing_waits_for_the_proxy(graph: Graph) -> None:
+    services = {node.urn for node in graph.nodes if label_or_none(node) not in ("proxy", "portal", None)}
+    proxy = graph.named("proxy-ready").urn
+    for node in graph.nodes:
+        assert not (node.urn in services and proxy in graph.waits_for(node))
+
+
+def label_or_none(node: Node) -> str | None:
+    return label(node, "service") if node.type == CONTAINER or node.type == "millrace:docker:Job" else None
+
+
+# -- networks and ports
+
+
+def links(graph: Graph, needs: set[tuple[str, str]]) -> set[frozenset[str]]:
+    """Pairs of services that may talk: by need, or because the proxy publishes one."""
+    services = {label(node, "service") for node in graph.containers}
+    routed = {"app", "big_store", "object_store", "portal"} & services
+    return {frozenset(pair) for pair in needs} | {frozenset(("proxy", service)) for service in routed}
+
+
+@pytest.mark.parametrize(
+    ("make", "needs"),
+    [
+        (lambda: fake(), {("app", "database")}),
+        (lambda: fake(app={"use_store": True}), {("app", "database"), ("app", "big_store")}),
+        (lambda: fake(tls=LETSENCRYPT), {("app", "database")}),
+        (lambda: real(), set()),
+    ],
+)
+def test_services_share_a_network_exactly_when_one_needs_the_other(make: Any, needs: Any) -> None:
+    graph = make()
+    allowed, found = links(graph, needs), set()
+    for one, other in itertools.combinations([*graph.containers, *graph.jobs], 2):
+        pair = frozenset((label(one, "service"), label(other, "service")))
+        shared = networks(one) & networks(other)
+        if len(pair) == 1:
+            assert shared, (one.name, other.name)
+        elif pair not in allowed:
+            assert not shared, (one.name, other.name, shared)
+        elif shared:
+            found.add(pair)
+    assert found == {
+        pair for pair in allowed if pair <= {label(node, "service") for node in graph.containers}
+    }
+
+
+def test_only_what_publishes_or_calls_out_has_a_way_out(graph: Graph) -> None:
+    option = "com.docker.network.bridge.enable_ip_masquerade"
+    outside = {n.get("name"): n for n in graph.of("docker:index/network:Network") if not n.get("internal")}
+    for name, node in outside.items():
+        members = [c for c in [*graph.containers, *graph.jobs] if name in networks(c)]
+        assert len({label(c, "service") for c in members}) == 1
+        calls_out = node.get("options")[option] == "true"
+        assert name.endswith("-egress") == calls_out
+        if not calls_out:
+            assert all(c.get("ports") for c in members)
+    for container in graph.containers:
+        assert len(networks(container) & set(outside)) <= 1
+
+
+def test_only_the_proxy_publishes(graph: Graph) -> None:
+    for node in graph.containers:
+        for port in node.get("ports") or []:
+            assert (port["ip"] == "127.0.0.1") != (label(node, "service") == "proxy")
+    proxy = graph.container("proxy").get("ports")
+    assert sorted(port["external"] for port in proxy) == [80, 443]
+
+
+def test_a_loopback_port_is_bound_only_when_asked_for() -> None:
+    (port,) = fake().container("database").get("ports")
+    assert (port["ip"], port["external"], port["internal"]) == ("127.0.0.1", 15432, 5432)
+    assert fake(database={}).container("database").get("ports") is None
+
+
+def test_subnets_come_from_the_pool() -> None:
+    graph = fake(**OTHERS)
+    assert {node.get("pool") for node in graph.of("millrace:docker:Subnet")} == {"172.30.0.0/16"}
+    for node in graph.of("docker:index/network:Network"):
+        assert node.get("ipamConfigs")[0]["subnet"] == "10.213.0.0/27"
+
+
+# -- rotation
+
+
+def changed(before: Graph, after: Graph) -> set[str]:
+    """Names of custom resources whose inputs differ."""
+    old = {node.urn: node for node in before.nodes}
+    assert old.keys() == {node.urn for node in after.nodes}
+    return {node.name for node in after.nodes if bare(dict(node.inputs)) != bare(dict(old[node.urn].inputs))}
+
+
+def test_rotation_changes_one_password_and_what_uses_it() -> None:
+    assert changed(fake(), fake(rotation={"database/app": "2"})) == {
+        "credential-database-app-password",
+        "database-roles",
+        "app-1",
+        "app-2",
+        "app-migrate",
+    }
+    assert changed(fake(), fake(rotation={"database/reader": "2"})) == {
+        "credential-database-reader-password",
+        "database-roles",
+    }
+
+
+def test_the_same_rotation_changes_nothing() -> None:
+    assert changed(fake(rotation={"database/app": "2"}), _made_again()) == set()
+
+
+def _made_again() -> Graph:
+    return platform({**FAKE, "rotation": {"database/app": "2"}}, services=FAKES)
+
+
+def test_rotation_of_all() -> None:
+    passwords = {node.name for node in fake().of("random:index/randomPassword:RandomPassword")}
+    assert passwords <= changed(fake(), fake(rotation={"all": "2"}))
+    both = changed(fake(rotation={"all": "2"}), fake(rotation={"all": "2", "users/ada": "3"}))
+    assert both == {"credential-users-ada-password", "proxy"}
+
+
+def test_every_credential_of_the_real_services_is_declared_and_rotates() -> None:
+    graph = real()
+    credentials = bare(graph.outputs["credentials"])
+    ids = [f"{owner}/{name}" for owner, own in credentials.items() for name in own]
+    passwords = {n.name for n in graph.of("random:index/randomPassword:RandomPassword")}
+    rotated = changed(graph, real(rotation=dict.fromkeys(ids, "2"))) & passwords
+    assert {name for name in rotated if name.endswith("-password")} == {
+        f"credential-{id_.replace('/', '-').replace('_', '-')}-password" for id_ in ids
+    }
+
+
+# -- a changed setting touches only what depends on it
+
+
+def test_a_changed_limit_touches_its_container_alone() -> None:
+    assert changed(fake(), fake(big_store={"memory_mib": 512, "cpus": 0.5})) == {"big-store"}
+
+
+def test_another_service_touches_nothing_but_the_proxy() -> None:
+    alone = _made(json.dumps({"database": {}, "app": {}}), False, "test")
+    more = _made(json.dumps({"database": {}, "app": {}, "big_store": {}}), False, "test")
+    old = {node.urn: node for node in alone.nodes}
+    touched = {n.name for n in more.nodes if n.urn in old and n.inputs != old[n.urn].inputs}
+    assert touched <= {"proxy", "portal"}
+
+
+# -- images
+
+
+def image(graph: Graph, container: str) -> Node:
+    node = graph.container(container)
+    (found,) = [n for n in graph.of("docker:index/remoteImage:RemoteImage") if n.urn in node.depends_on]
+    return found
+
+
+def test_built_images() -> None:
+    graph = fake()
+    postgres = image(graph, "database")
+    assert postgres.get("build")["dockerfile"] == "postgres/Dockerfile"
+    assert postgres.get("build")["context"] == "images"
+    assert postgres.get("build")["buildArgs"]["BASE"].startswith("millrace/base:")
+    assert postgres.get("triggers")["content"]
+    assert graph.named("image-base").urn in postgres.depends_on
+    for node in graph.of("docker:index/remoteImage:RemoteImage"):
+        assert node.get("keepLocally") is True
+        assert re.fullmatch(r"millrace/[a-z-]+:[\w.-]+-[0-9a-f]{12}", node.get("name"))
+
+
+def test_upstream_images() -> None:
+    graph = fake(images="upstream")
+    images = {node.name: node.get("name") for node in graph.of("docker:index/remoteImage:RemoteImage")}
+    assert all(name.endswith("-upstream") for name in images)
+    assert re.fullmatch(r"postgres:[\w.-]+", images["image-postgres-upstream"])
+    assert not any(":latest" in reference or ":" not in reference for reference in images.values())
+    assert not any(node.get("build") for node in graph.of("docker:index/remoteImage:RemoteImage"))
+
+
+def test_a_registry_mirror_serves_all_upstream_images() -> None:
+    graph = fake(**MIRROR)
+    images = {node.name: node.get("name") for node in graph.of("docker:index/remoteImage:RemoteImage")}
+    assert all(reference.startswith("r.example:5000/hub/") for reference in images.values())
+    assert images["image-postgres-upstream"].startswith("r.example:5000/hub/library/postgres:")
+
+
+def test_a_service_may_have_its_own_source_or_image() -> None:
+    graph = fake(
+        big_store={"images": "upstream"},
+        database={"image": "r.example/postgres@sha256:" + "0" * 64},
+    )
+    assert image(graph, "big-store").get("build") is None
+    assert image(graph, "database").get("name").startswith("r.example/postgres@sha256:")
+    assert image(graph, "app-1").get("build")
+    (job,) = [node for node in graph.jobs if node.name == "database-roles"]
+    assert job.get("image") == graph.container("database").get("image")
+
+
+# -- data
+
+
+def test_volumes_with_data_can_be_protected() -> None:
+    volumes = {node.name: node for node in fake(**OTHERS).of("docker:index/volume:Volume")}
+    kept = {name for name, node in volumes.items() if node.protect and node.retain}
+    assert kept == {"database-data", "big-store-data"}
+    assert not any(n.protect or n.retain for n in fake(**OTHERS).nodes if n.name not in kept)
+    assert not any(node.protect or node.retain for node in fake().nodes)
+
+
+def test_volumes_do_not_depend_on_containers_or_images(graph: Graph) -> None:
+    for node in graph.of("docker:index/volume:Volume"):
+        assert not graph.waits_for(node)
+
+
+# -- hosts
+
+
+def pem_files(folder: Path) -> dict[str, str]:
+    for name, content in {"ca": CA, "certificate": CA, "key": KEY}.items():
+        (folder / name).write_text(content)
+    return {name: str(folder / name) for name in ("ca", "certificate", "key")}
+
+
+def test_an_engine_over_tcp_is_given_tls_material(tmp_path: Path) -> None:
+    graph = platform({**FAKE, "target": {"host": "tcp://h:2376", **pem_files(tmp_path)}}, services=FAKES)
+    for provider in (graph.named("docker-engine"), graph.named("docker-engine-extras")):
+        assert provider.get("host") == "tcp://h:2376"
+        assert provider.get("caMaterial") == CA
+        assert provider.get("certMaterial") == CA
+        assert provider.get("keyMaterial") == KEY
+        assert all(PLANTED not in text for text in plain_texts(provider.inputs))
+
+
+def test_an_engine_over_ssh_shares_one_connection() -> None:
+    graph = fake(**OTHERS)
+    for provider in (graph.named("docker-engine"), graph.named("docker-engine-extras")):
+        options = provider.get("sshOpts") or provider.get("sshOptions")
+        options = json.loads(options) if isinstance(options, str) else options
+        assert provider.get("host") == "ssh://u@h:22"
+        assert "ControlMaster=auto" in options
+        assert "BatchMode=yes" in options
+        assert options[-2:] == ["-i", "~/.ssh/deploy"]
+
+
+def test_a_local_engine_gets_no_options() -> None:
+    provider = fake().named("docker-engine")
+    assert {key for key in provider.inputs if provider.get(key) is not None} <= {"host", "version"}
+
+
+# -- extra CAs
+
+
+def test_a_ca_bundle_goes_where_something_calls_out(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text(CA)
+    graph = platform({**FAKE, "ca_bundle": str(tmp_path / "ca.pem")}, services=FAKES)
+    with_bundle = {n.name for n in graph.containers if "ca-bundle.crt" in json.dumps(bare(dict(n.inputs)))}
+    assert with_bundle == {"app-1", "app-2"}
+    assert [n.name for n in graph.jobs if "ca-bundle.crt" in json.dumps(bare(dict(n.inputs)))] == [
+        "app-migrate"
+    ]
+    (upload,) = [u for u in graph.container("app-1").get("uploads") if u["file"].endswith("ca-bundle.crt")]
+    assert upload["permissions"] == "0444"
+    assert "MA==" in upload["content"]
+    assert upload["content"].count("BEGIN CERTIFICATE") > 50
+    assert "ca-bundle" not in json.dumps([bare(dict(n.inputs)) for n in fake().nodes])
+
+
+# -- what is imported
+
+
+def test_only_the_sdks_in_use_are_imported() -> None:
+    fake()
+    sdks = {name for name in sys.modules if re.fullmatch(r"pulumi_\w+", name)}
+    assert sdks <= {"pulumi_docker", "pulumi_random", "pulumi_tls"}
