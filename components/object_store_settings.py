@@ -79,6 +79,7 @@ class BucketSettings(Model):
     """A bucket. Taking it out of the settings keeps it and all that is in it."""
 
     name: BucketName
+    """3 to 63 lower-case letters, digits, hyphens and dots."""
     versioning: bool = False
     """Keep the former versions of overwritten and deleted objects."""
     expire_days: Days | None = None
@@ -91,6 +92,7 @@ class BucketAccess(Model):
     """What a user may do in one bucket."""
 
     bucket: BucketName
+    """One of `buckets`, or a bucket of a service."""
     privilege: BucketPrivilege = BucketPrivilege.READ_ONLY
     """read-only, read-write or write-only."""
 
@@ -99,6 +101,7 @@ class ObjectStoreUser(Model):
     """A user: its name is the access key, the secret key is generated (stack output `credentials`)."""
 
     name: Name
+    """The access key, of at least three characters."""
     buckets: tuple[BucketAccess, ...] = ()
     """Its buckets; it reaches no others."""
 
@@ -109,6 +112,7 @@ class ObjectStoreSettings(ServiceSettings):
     engine: Literal["minio"] = "minio"
     """minio: the only engine there is so far."""
     memory_mib: Annotated[MiB, Field(ge=256)] = 512
+    """Memory limit of the server, in MiB."""
     buckets: tuple[BucketSettings, ...] = ()
     """Buckets to have."""
     users: tuple[ObjectStoreUser, ...] = ()

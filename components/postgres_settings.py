@@ -78,6 +78,7 @@ class DatabaseSettings(Model):
     """A database. Taking it out of the settings keeps its data and shuts everybody but its owner out."""
 
     name: Name
+    """Name of the database."""
     owner: Name | None = None
     """Role that owns it, one of `roles`; without it a role of the database's name."""
     schemas: tuple[Name, ...] = ()
@@ -93,6 +94,7 @@ class Grant(Model):
     """What a role may do in one database, on tables that exist and on those its owner creates later."""
 
     database: Name
+    """One of `databases`, or the database of a service."""
     privilege: Privilege = Privilege.READ_ONLY
     """read-only: select; read-write: insert, update, delete as well; owner: act as the database's owner."""
     schemas: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
@@ -103,6 +105,7 @@ class RoleSettings(Model):
     """A role that logs in with a generated password (stack output `credentials`)."""
 
     name: Name
+    """Name to log in with."""
     connection_limit: Annotated[Int, Field(ge=1, le=262143)] | None = None
     """Most connections at a time; without it only max_connections limits them."""
     grants: tuple[Grant, ...] = ()
@@ -113,6 +116,7 @@ class PostgresSettings(ServiceSettings):
     """PostgreSQL 15 with TLS, its databases, roles and privileges."""
 
     memory_mib: Annotated[MiB, Field(ge=128)] = 512
+    """Memory limit of the server, in MiB; caches and work memory follow it."""
     max_connections: Annotated[Int, Field(ge=10, le=10000)] = 100
     """Most client connections at a time."""
     databases: tuple[DatabaseSettings, ...] = ()
