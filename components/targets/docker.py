@@ -128,8 +128,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
                     f"{name}-ready",
                     container=container.id,
                     service=name,
-                    probe=workload.probe.command,
-                    deadline_s=workload.probe.deadline_s,
+                    probe=workload.probe,
                     opts=child_opts(
                         scope.parent, provider=self._millrace, deleted_with=container, depends_on=[container]
                     ),
@@ -207,9 +206,9 @@ class DockerTarget(pulumi.ComponentResource, Target):
             log_opts={"max-size": "10m", "max-file": "3"},
             healthcheck=docker.ContainerHealthcheckArgs(
                 tests=["CMD", *probe.command],
-                interval=f"{probe.interval_s}s",
-                timeout=f"{probe.timeout_s}s",
-                start_period=f"{probe.deadline_s}s",
+                interval=_duration(probe.interval_s),
+                timeout=_duration(probe.timeout_s),
+                start_period=_duration(probe.deadline_s),
                 retries=3,
             ),
             labels=[
@@ -249,6 +248,8 @@ class DockerTarget(pulumi.ComponentResource, Target):
                 delete_before_replace=True,
                 # An edited probe is otherwise saved but never applied (terraform-provider-docker#988).
                 replace_on_changes=["healthcheck", "tmpfs", "init", "cpus"],
+                # An output in the random order of a Go map: a refresh would report it as drift.
+                ignore_changes=["networkDatas"],
                 hooks=pulumi.ResourceHookBinding(before_create=[self._hook]),
             ),
         )
@@ -303,6 +304,13 @@ class DockerTarget(pulumi.ComponentResource, Target):
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
+
+
+def _duration(seconds: int) -> str:
+    # As Go writes durations, and the provider reads them back: 1m0s, not 60s.
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"
 
 
 def _cpus(limits: Limits) -> str:

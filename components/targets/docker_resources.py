@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pulumi
 
-from components.workload import File, Job
+from components.workload import File, Job, Probe
 
 
 class MillraceProvider(pulumi.ProviderResource):
@@ -41,11 +41,16 @@ class Ready(pulumi.CustomResource):
         *,
         container: pulumi.Input[str],
         service: str,
-        probe: Sequence[str],
-        deadline_s: int,
+        probe: Probe,
         opts: pulumi.ResourceOptions,
     ) -> None:
-        props = {"container": container, "service": service, "probe": list(probe), "deadline": deadline_s}
+        props = {
+            "container": container,
+            "service": service,
+            "probe": list(probe.command),
+            "timeout": probe.timeout_s,
+            "deadline": probe.deadline_s,
+        }
         super().__init__("millrace:docker:Ready", name, props, opts)
 
 

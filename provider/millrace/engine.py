@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import io
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from millrace.ssh import SSHForwarder
 
 LOG_LINES = 30
 _TIMEOUT_S = 60
+_REFUSED_S = 10.0
 
 
 class EngineError(Exception):
@@ -59,6 +62,17 @@ class Engine:
         self._client: docker.DockerClient | None = None
         self._lock = threading.Lock()
         self._forwarder: SSHForwarder | None = None
+        self._folder: Path | None = None
+        self._refused: tuple[float, str] | None = None
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Stop forwarding and remove the files that hold key material."""
+        if self._forwarder is not None:
+            self._forwarder.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     @property
     def client(self) -> docker.DockerClient:
@@ -69,11 +83,17 @@ class Engine:
         """
         with self._lock:
             if self._client is None:
+                # Dozens of resources ask at once; each would wait for the same time-out, one by one.
+                if self._refused and time.monotonic() - self._refused[0] < _REFUSED_S:
+                    raise EngineError(self._refused[1])
                 try:
                     self._client = self._connect()
-                except (DockerException, ValueError) as error:
-                    reason = self._forwarder.last_error if self._forwarder else ""
-                    raise EngineError(f"Docker engine {self.settings.host}: {reason or error}") from None
+                except (DockerException, OSError, ValueError) as error:
+                    why = (self._forwarder.last_error if self._forwarder else "") or reason(error)
+                    text = f"Docker engine {self.settings.host}: {why}"
+                    self._refused = (time.monotonic(), text)
+                    self.close()
+                    raise EngineError(text) from None
             return self._client
 
     def _connect(self) -> docker.DockerClient:
@@ -84,14 +104,26 @@ class Engine:
             host = f"unix://{self._forwarder.path}"
         if settings.cert_material and settings.key_material:
             tls = docker.tls.TLSConfig(
-                client_cert=(_pem_file(settings.cert_material), _pem_file(settings.key_material)),
-                ca_cert=_pem_file(settings.ca_material) if settings.ca_material else None,
+                client_cert=(
+                    self._pem_file("cert.pem", settings.cert_material),
+                    self._pem_file("key.pem", settings.key_material),
+                ),
+                ca_cert=self._pem_file("ca.pem", settings.ca_material) if settings.ca_material else None,
                 verify=True,
             )
         # More connections than requests' default of ten: every waiting resource holds one.
         return docker.DockerClient(
             base_url=host, tls=tls or False, timeout=_TIMEOUT_S, max_pool_size=64, version="auto"
         )
+
+    def _pem_file(self, name: str, text: str) -> str:
+        # The TLS library takes paths only and opens them for each connection.
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="millrace-tls-"))
+        path = self._folder / name
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
+            handle.write(text)
+        return str(path)
 
     def container(self, id_or_name: str) -> Container | None:
         """The container, or None when there is none."""
@@ -104,8 +136,12 @@ class Engine:
         """Remove a container, running or not, with its anonymous volumes; none is fine."""
         container = self.container(id_or_name)
         if container is not None:
-            with contextlib.suppress(NotFound):
+            try:
                 container.remove(force=True, v=True)
+            except APIError as error:
+                # Gone meanwhile, or about to be.
+                if error.status_code not in (404, 409):
+                    raise
 
     def ensure_image(self, image: str) -> None:
         """Nothing is pulled here: images are resources of their own.
@@ -118,13 +154,26 @@ class Engine:
         except NotFound:
             raise EngineError(f"image {image} is not on the engine {self.settings.host}") from None
 
-    def exit_of(self, container: Container, command: Iterable[str]) -> tuple[int | None, str]:
-        """Run a command in a container: exit code and output; (None, reason) when it could not be started."""
-        try:
-            result = container.exec_run(list(command), demux=False)
-        except APIError as error:
-            return None, str(error.explanation or error)
-        return result.exit_code, result.output.decode(errors="replace").strip()
+    def exit_of(self, container: Container, command: Iterable[str], timeout: float) -> tuple[int | None, str]:
+        """Run a command in a container: exit code and output; (None, reason) when it could not be run.
+
+        The engine cannot end an exec: one that exceeds ``timeout`` seconds is given up, not killed.
+        """
+        result: list[tuple[int | None, str]] = []
+
+        def run() -> None:
+            try:
+                done = container.exec_run(list(command), demux=False)
+                result.append((done.exit_code, done.output.decode(errors="replace").strip()))
+            except APIError as error:
+                result.append((None, str(error.explanation or error)))
+            except (DockerException, OSError) as error:
+                result.append((None, str(error)))
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(timeout)
+        return result[0] if result else (None, f"no answer within {timeout:.0f} s")
 
 
 def tail(container: Container, lines: int = LOG_LINES) -> str:
@@ -144,17 +193,30 @@ def archive(files: Iterable[Mapping[str, Any]], uid: int) -> bytes:
             content = str(file["content"]).encode()
             info = tarfile.TarInfo(str(file["path"]).lstrip("/"))
             info.size = len(content)
-            info.mode = (0o400 if file.get("secret") else 0o444) | (0o111 if file.get("executable") else 0)
+            info.mode = 0o444 | (0o111 if file.get("executable") else 0)
+            if file.get("secret"):
+                info.mode &= 0o700
             info.uid = info.gid = uid
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
 
 
-def _pem_file(text: str) -> str:
-    # The TLS library takes paths only; the file is private and lives as long as this process's folder.
-    folder = Path(tempfile.mkdtemp(prefix="millrace-tls-"))
-    path = folder / "pem"
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w") as handle:
-        handle.write(text)
-    return str(path)
+# What the libraries say is three exceptions deep and about their own inside.
+_REASONS = {
+    "FileNotFoundError": "no such socket - is Docker running there?",
+    "PermissionError": "permission denied - the user who runs Pulumi must be in the group docker",
+    "ConnectionRefusedError": "connection refused - is Docker running there?",
+    "NameResolutionError": "no such host",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate was not issued by the given CA for this host",
+}
+
+
+def reason(error: Exception) -> str:
+    """What went wrong with the engine, in one line."""
+    if isinstance(error, APIError):
+        return " ".join(str(error.explanation or error).split())
+    text = str(error)
+    for sign, meaning in _REASONS.items():
+        if sign in text:
+            return meaning
+    return " ".join(text.removeprefix("Error while fetching server API version: ").split())

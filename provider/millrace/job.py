@@ -39,9 +39,13 @@ class Job(Resource):
             container.start()
             code = _wait(call, container, title, float(props["timeout"]))
             if code != 0:
+                how = (
+                    "was killed for want of memory"
+                    if _out_of_memory(container)
+                    else f"ended with exit code {code}"
+                )
                 raise ResourceError(
-                    f"{title}: job {name} ended with exit code {code}\n"
-                    f"last {LOG_LINES} log lines:\n{tail(container)}"
+                    f"{title}: job {name} {how}\nlast {LOG_LINES} log lines:\n{tail(container)}"
                 )
         except APIError as error:
             raise ResourceError(f"{title}: job {name} did not start: {error.explanation or error}") from None
@@ -92,6 +96,10 @@ def _container(call: Call, props: Props) -> Container:
     return container
 
 
+def _out_of_memory(container: Container) -> bool:
+    return bool(container.attrs["State"].get("OOMKilled"))
+
+
 def _wait(call: Call, container: Container, title: str, timeout: float) -> int:
     started = time.monotonic()
     while True:
@@ -107,5 +115,5 @@ def _wait(call: Call, container: Container, title: str, timeout: float) -> int:
                 f"{title}: job {container.name} still ran after {timeout:.0f} s\n"
                 f"last {LOG_LINES} log lines:\n{tail(container)}"
             )
-        call.progress(f"{title}: job running ({waited:.0f} s)")
+        call.say(f"{title}: job running ({waited:.0f} s)")
         call.pause(_POLL_S)

@@ -35,7 +35,7 @@ class Ready(Resource):
             if container is None:
                 raise ResourceError(f"{name}: its container is gone")
             _fail_if_down(container, name)
-            code, output = call.engine.exit_of(container, props["probe"])
+            code, output = call.engine.exit_of(container, props["probe"], float(props["timeout"]))
             if code == 0:
                 return str(props["container"]), dict(props)
             reason = output.splitlines()[-1] if output else f"exit code {code}"
@@ -47,7 +47,7 @@ class Ready(Resource):
                     f"{name}: not ready after {deadline:.0f} s; the probe says: {reason}\n"
                     f"last {LOG_LINES} log lines of {container.name}:\n{tail(container)}"
                 )
-            call.progress(f"waiting for {name} ({waited:.0f} s): {reason}")
+            call.say(f"waiting for {name} ({waited:.0f} s): {reason}")
             call.pause(_POLL_S)
 
     @override

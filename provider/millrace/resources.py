@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from millrace.engine import Engine
 
 Props = Mapping[str, Any]
+
+
+_PROGRESS_S = 5.0
 
 
 class ResourceError(Exception):
@@ -23,6 +27,16 @@ class Call:
     engine: Engine
     progress: Callable[[str], None]
     cancelled: threading.Event
+    _said: list[float] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """Show a progress line, at most one every five seconds: without a terminal each stays on the page."""
+        now = time.monotonic()
+        if not self._said:
+            self._said.append(now)  # a wait of a moment needs no line
+        elif now - self._said[-1] >= _PROGRESS_S:
+            self._said[-1] = now
+            self.progress(text)
 
     def pause(self, seconds: float) -> None:
         """Sleep, unless the update is cancelled meanwhile.

@@ -14,6 +14,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import grpc
+from docker.errors import DockerException
 from google.protobuf import empty_pb2
 from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime import rpc
@@ -24,10 +25,11 @@ from pulumi.runtime.proto import (
     provider_pb2,
     provider_pb2_grpc,
 )
+from requests.exceptions import RequestException
 from typing_extensions import override
 
 from millrace import VERSION
-from millrace.engine import Engine, EngineError, HostSettings
+from millrace.engine import Engine, EngineError, HostSettings, reason
 from millrace.job import Job
 from millrace.ready import Ready
 from millrace.resources import Call, Resource, ResourceError
@@ -36,6 +38,7 @@ from millrace.volume_owner import VolumeOwner
 
 # Each call may wait for a container; the engine sends as many at once as its --parallel allows.
 _WORKERS = 64
+_PARENT_S = 2.0
 # Job files and log tails exceed gRPC's 4 MiB only in theory, but a refused message is a poor error.
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
@@ -66,6 +69,9 @@ def _readable(method: Callable[..., _Result]) -> Callable[..., _Result]:
             return method(self, request, context)
         except (ResourceError, EngineError) as error:
             context.abort(grpc.StatusCode.UNKNOWN, str(error))
+        except (DockerException, RequestException) as error:
+            name = getattr(request, "urn", "").rpartition("::")[2] or "millrace"
+            context.abort(grpc.StatusCode.UNKNOWN, f"{name}: Docker engine: {reason(error)}")
         except Exception as error:
             frame = error.__traceback__
             while frame is not None and frame.tb_next is not None:
@@ -86,6 +92,11 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         )
         self._docker: Engine | None = None
         self._cancelled = threading.Event()
+
+    def close(self) -> None:
+        """Remove what the connection to the Docker engine left in the file system."""
+        if self._docker is not None:
+            self._docker.close()
 
     # -- configuration
 
@@ -204,15 +215,22 @@ def serve(engine_address: str | None) -> None:
     The engine runs each plugin in a process group of its own, so that Ctrl-C at the terminal does not reach
     it, and says stop with SIGINT; one that lingers holds up the end of every update for ten seconds.
     """
-    # Blocked before any thread starts, so that only sigwait below sees them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    stop = threading.Event()
+    # Handlers, not a blocked mask: programs that are started here (ssh) would inherit that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    parent = os.getppid()
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=_WORKERS), options=_OPTIONS)
-    provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(engine_address), server)
+    servicer = Servicer(engine_address)
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    # An engine that was killed says nothing: its plugins become somebody else's children.
+    while not stop.wait(_PARENT_S) and os.getppid() == parent:
+        pass
     server.stop(grace=None)
+    servicer.close()
     # Calls still waiting for a container must not keep the process: the engine has given up on them.
     os._exit(0)

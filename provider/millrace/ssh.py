@@ -7,15 +7,19 @@ options all of them share one SSH connection.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import shutil
 import socket
 import subprocess
 import tempfile
 import threading
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 _CHUNK = 64 * 1024
+_END_S = 1.0
 
 
 class SSHForwarder:
@@ -40,11 +44,12 @@ class SSHForwarder:
         self._listener.bind(str(self.path))
         self._listener.listen(128)
         self.last_error = ""
+        atexit.register(self.close)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         """Stop listening and remove the socket."""
-        self._listener.close()
+        _hang_up(self._listener)
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def _accept(self) -> None:
@@ -56,32 +61,59 @@ class SSHForwarder:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-        )
-        upload = threading.Thread(target=_upload, args=(connection, process), daemon=True)
-        upload.start()
+        try:
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                # Ctrl-C is for the Pulumi engine: it decides what becomes of calls that are under way.
+                start_new_session=True,
+            )
+        except OSError as error:
+            self.last_error = f"ssh cannot be started: {error.strerror}"
+            _hang_up(connection)
+            return
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        try:
+        threading.Thread(target=_upload, args=(connection, process.stdin), daemon=True).start()
+        complaints = threading.Thread(target=self._listen, args=(process.stderr,), daemon=True)
+        complaints.start()
+        with contextlib.suppress(OSError):
             while data := process.stdout.read(_CHUNK):
                 connection.sendall(data)
-        except OSError:
-            pass
-        finally:
-            connection.close()
-            process.terminate()
-            error = process.stderr.read().decode(errors="replace").strip()
-            if error:
-                self.last_error = error.splitlines()[-1]
-            process.wait()
+        # Why it ended must be known before the client sees that it did.
+        if _end(process) != 0:
+            complaints.join(_END_S)
+        _hang_up(connection)
+        process.stdout.close()
+
+    def _listen(self, errors: IO[bytes]) -> None:
+        # Read all the time: ssh would stop at a full pipe.
+        with errors:
+            for line in errors:
+                if text := line.decode(errors="replace").strip():
+                    self.last_error = text
 
 
-def _upload(connection: socket.socket, process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    try:
+def _upload(connection: socket.socket, sink: IO[bytes]) -> None:
+    # A client that has said all it wants to say may still be listening: only this direction ends.
+    with contextlib.suppress(OSError), sink:
         while data := connection.recv(_CHUNK):
-            process.stdin.write(data)
-        process.stdin.close()
-    except OSError:
-        process.terminate()
+            sink.write(data)
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(_END_S)
+    process.kill()
+    return process.wait()
+
+
+def _hang_up(connection: socket.socket) -> None:
+    # close() alone leaves a thread that waits on the socket waiting, and its peer without the end.
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()

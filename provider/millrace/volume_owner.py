@@ -6,6 +6,7 @@ import io
 import tarfile
 from typing import Any
 
+from docker.errors import NotFound
 from typing_extensions import override
 
 from millrace.resources import Call, Props, Resource
@@ -43,6 +44,15 @@ class VolumeOwner(Resource):
         finally:
             call.engine.remove(name)
         return volume, dict(props)
+
+    @override
+    def read(self, call: Call, id_: str, props: Props) -> dict[str, Any] | None:
+        # A volume somebody removed comes back empty and root's.
+        try:
+            call.engine.client.volumes.get(str(props["volume"]))
+        except NotFound:
+            return None
+        return dict(props)
 
 
 def _folder(uid: int) -> bytes:

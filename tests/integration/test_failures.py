@@ -1,0 +1,116 @@
+"""A service that can't start ends `up` soon, says which and why, and the next `up` after mending succeeds."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.conftest import POSTGRES, USERS
+from tests.integration.stack import Run, Stack, free_port
+
+
+@pytest.fixture(scope="module")
+def stack(new_stack: Callable[..., Stack]) -> Iterator[Stack]:
+    """A small platform that the tests break and mend; its project folder has configs/ of its own."""
+    stack = new_stack(
+        {
+            "proxy": {"http_port": free_port(), "https_port": free_port()},
+            "users": USERS[:1],
+            "postgres": {"memory_mib": 256, "databases": [{"name": "shop"}]},
+        }
+    )
+    stack.up()
+    yield stack
+    stack.destroy()
+
+
+def says(run: Run, *words: str) -> None:
+    """The output holds all words and no traceback."""
+    for word in words:
+        assert word in run.output, f"{word!r} is not in\n{run.output}"
+    assert "Traceback" not in run.output
+    assert 'File "' not in run.output
+
+
+def test_bad_init_sql_names_file_and_mistake(stack: Stack, tmp_path: Path) -> None:
+    folder = tmp_path / "init" / "shop"
+    folder.mkdir(parents=True)
+    bad = folder / "001_orders.sql"
+    bad.write_text("create table orders (id int);\ninsert into ordres values (1);\n")
+    postgres = {**stack.config["postgres"], "init_sql": str(tmp_path / "init")}
+    with stack.changed(postgres=postgres):
+        says(stack.up_fails(), "postgres", "001_orders.sql", "ordres")
+        # Still wrong: still refused, not reported as done.
+        says(stack.up_fails(), "001_orders.sql")
+        bad.write_text("create table orders (id int);\ninsert into orders values (1);\n")
+        stack.up()
+    stack.up()
+
+
+def test_taken_port(stack: Stack) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        postgres = {**stack.config["postgres"], "loopback_port": taken.getsockname()[1]}
+        with stack.changed(postgres=postgres):
+            says(stack.up_fails(), "postgres", "address already in use", str(taken.getsockname()[1]))
+            taken.close()
+            stack.up()
+    stack.up()
+
+
+def test_container_that_exits_is_named_with_its_last_words(stack: Stack) -> None:
+    postgres = {**stack.config["postgres"], "parameters": {"work_mem": "a lot"}}
+    started = time.monotonic()
+    with stack.changed(postgres=postgres):
+        run = stack.up_fails()
+        says(run, "postgres", "work_mem")
+        # Far below the probe's deadline: it does not wait for a container that is gone.
+        assert time.monotonic() - started < 45
+        says(stack.up_fails(), "work_mem")
+    stack.up()
+    assert stack.container("postgres").status == "running"
+
+
+def test_probe_that_never_succeeds(stack: Stack) -> None:
+    """The server runs and logs in whoever asks, but each session sleeps before its first query."""
+    postgres = {**stack.config["postgres"], "parameters": {"post_auth_delay": "300"}}
+    with stack.changed(postgres=postgres):
+        says(stack.up_fails(), "postgres", "not ready after", "no answer within", "ready to accept connections")
+    stack.up()
+
+
+def test_image_build_error(stack: Stack, tmp_path: Path) -> None:
+    images = stack.folder / "images"
+    original = images.resolve()
+    copy = tmp_path / "images"
+    shutil.copytree(original, copy)
+    dockerfile = copy / "nginx" / "Dockerfile"
+    text = dockerfile.read_text()
+    dockerfile.write_text(text.replace("USER ", "RUN echo no such luck >&2; exit 7\nUSER ", 1))
+    images.unlink()
+    images.symlink_to(copy)
+    try:
+        says(stack.up_fails(), "image-nginx", "exit code: 7")
+    finally:
+        images.unlink()
+        images.symlink_to(original)
+    stack.up()
+
+
+def test_pull_that_fails(stack: Stack) -> None:
+    with stack.changed(postgres={**stack.config["postgres"], "image": "127.0.0.1:9/none/postgres:15"}):
+        says(stack.up_fails(), "127.0.0.1:9/none/postgres:15")
+    stack.up()
+
+
+def test_settings_mistakes_change_nothing(stack: Stack) -> None:
+    before = {c.id for c in stack.containers()}
+    with stack.changed(domain="Not a domain", postgress={}, users=[{"name": "ada", "role": "boss"}]):
+        run = stack.up_fails()
+        says(run, f"Pulumi.{stack.name}.yaml: millrace:domain", 'did you mean "postgres"?', "role")
+    assert {c.id for c in stack.containers()} == before
