@@ -36,7 +36,8 @@ UID = 65532
 CONFIG = "/etc/millrace/traefik.yaml"
 ROUTES = "/etc/millrace/traefik-routes.yaml"
 # Account and certificates of the ACME server: its limits make them worth keeping.
-_STATE = Volume(name="acme", path="/var/lib/traefik")
+# At a path the image does not have: an engine gives an empty volume the owner of the folder it hides.
+_STATE = Volume(name="acme", path="/certificates")
 
 # The same set as nginx's, by the names of Go; TLS 1.3's own are fixed.
 _CIPHERS = (
