@@ -71,6 +71,7 @@ def _bootstrap(target: Target) -> None:
             f"install it (sudo apt-get install mmdebstrap), or give the engine {IMAGE} with `docker load`",
         )
         with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+            Path(folder).chmod(0o755)  # without root, mmdebstrap works as another user
             archive = Path(folder) / "base.tar"
             try:
                 _mmdebstrap(archive, [])

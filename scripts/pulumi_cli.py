@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -26,8 +27,8 @@ _LINK = Path("/usr/local/bin/pulumi")
 
 
 def home() -> Path:
-    """Pulumi's own folder."""
-    return Path(os.environ.get("PULUMI_HOME") or "~/.pulumi").expanduser()
+    """Pulumi's own folder; the CLI goes by the user database, not by HOME."""
+    return Path(os.environ.get("PULUMI_HOME") or Path(pwd.getpwuid(os.getuid()).pw_dir) / ".pulumi")
 
 
 def is_wrapper(path: Path) -> bool:
