@@ -23,6 +23,7 @@ from docker.models.containers import Container
 from millrace.ssh import SSHForwarder
 
 LOG_LINES = 30
+_LOG_WIDTH = 1000
 _TIMEOUT_S = 60
 _REFUSED_S = 10.0
 
@@ -182,7 +183,11 @@ def tail(container: Container, lines: int = LOG_LINES) -> str:
         text = container.logs(tail=lines, stdout=True, stderr=True).decode(errors="replace").rstrip()
     except DockerException as error:
         return f"  (no logs: {error})"
-    return "\n".join(f"  {line}" for line in text.splitlines()) or "  (it wrote no logs)"
+    return "\n".join(f"  {_cut(line)}" for line in text.splitlines()) or "  (it wrote no logs)"
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LOG_WIDTH else line[:_LOG_WIDTH] + "…"
 
 
 def archive(files: Iterable[Mapping[str, Any]], uid: int) -> bytes:

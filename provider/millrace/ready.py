@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from docker.models.containers import Container
@@ -65,7 +66,7 @@ def _fail_if_down(container: Container, name: str) -> None:
     restarts = int(container.attrs.get("RestartCount", 0))
     if state["Running"] and not state.get("Restarting"):
         # One that restarted long ago (a reboot of the host) is as good as one that never did.
-        if restarts == 0 or _up_seconds(state) > _STABLE_S:
+        if restarts == 0 or _up_seconds(container) > _STABLE_S:
             return
         state = _next_exit(container)
     if state["Status"] == "created":
@@ -97,7 +98,12 @@ def _next_exit(container: Container) -> dict[str, Any]:
     return dict(container.attrs["State"])
 
 
-def _up_seconds(state: dict[str, Any]) -> float:
+def _up_seconds(container: Container) -> float:
+    # By the engine's own clock: that of a remote host may differ from ours.
+    now = _time(str(container.client.info()["SystemTime"]))
+    return (now - _time(str(container.attrs["State"]["StartedAt"]))).total_seconds()
+
+
+def _time(text: str) -> datetime:
     # The engine gives nanoseconds, which fromisoformat does not read.
-    started = datetime.fromisoformat(str(state["StartedAt"])[:19]).replace(tzinfo=UTC)
-    return (datetime.now(UTC) - started).total_seconds()
+    return datetime.fromisoformat(re.sub(r"\.\d+", "", text))

@@ -471,8 +471,10 @@ def test_upstream_images() -> None:
     graph = fake(images="upstream")
     images = {node.name: node.get("name") for node in graph.of("docker:index/remoteImage:RemoteImage")}
     assert all(name.endswith("-upstream") for name in images)
-    assert re.fullmatch(r"postgres:[\w.-]+", images["image-postgres-upstream"])
-    assert not any(":latest" in reference or ":" not in reference for reference in images.values())
+    assert re.fullmatch(r"(docker.io/library/)?postgres:[\w.-]+", images["image-postgres-upstream"])
+    for reference in images.values():
+        tag = reference.rpartition("/")[2].partition(":")[2]
+        assert tag not in ("", "latest"), reference
     assert not any(node.get("build") for node in graph.of("docker:index/remoteImage:RemoteImage"))
 
 
