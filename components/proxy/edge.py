@@ -11,7 +11,7 @@ import pulumi
 from components.options import child_opts
 from components.proxy import acme, nginx, portal, traefik
 from components.proxy.files import Material
-from components.proxy.sites import PORTAL, sites
+from components.proxy.sites import PORTAL, Site, sites
 from components.service import PROXY, Published
 from components.settings import TlsMode
 from components.targets import Scope
@@ -57,17 +57,8 @@ class Edge(pulumi.ComponentResource):
         self.register_outputs({})
 
     def urls(self) -> dict[str, dict[str, str]]:
-        """Stack output ``urls``: for each listed site its address, who may open it, and what it is for."""
-        return {
-            site.name: {
-                "url": site.url,
-                "access": str(site.access),
-                "title": site.title,
-                "purpose": site.purpose,
-            }
-            for site in self.sites
-            if site.listed
-        }
+        """Stack output ``urls``."""
+        return urls(self.sites)
 
     def _deploy(
         self,
@@ -111,3 +102,17 @@ class Edge(pulumi.ComponentResource):
             ca=self._platform.authority.certificate,
             hashes={name: user.bcrypt_hash for name, user in self._platform.users.items()},
         )
+
+
+def urls(all_sites: Sequence[Site]) -> dict[str, dict[str, str]]:
+    """For each listed site its address, who may open it, and what it is for, by host name."""
+    return {
+        site.name: {
+            "url": site.url,
+            "access": site.access.value,
+            "title": site.title,
+            "purpose": site.purpose,
+        }
+        for site in all_sites
+        if site.listed
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -92,9 +92,11 @@ def sites(published: Iterable[Published], settings: PlatformSettings) -> list[Si
             endpoint has no route; each is a mistake in a service, not in the settings.
     """
     found = [_site(entry, settings) for entry in published]
-    for site, same in itertools.groupby(sorted(s.fqdn for s in found)):
-        if len(list(same)) > 1:
-            raise ValueError(f"more than one route leads to {site}")
+    counts = Counter(site.name for site in found)
+    for site in found:
+        # The portal goes by a name of its own, which no other may take.
+        if counts[site.name] > 1:
+            raise ValueError(f"more than one route is named {site.name}")
     return sorted(found, key=lambda site: (site.service, site.host))
 
 
