@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import http.server
+import importlib.metadata
 import os
 import re
 import shutil
@@ -71,6 +73,39 @@ def test_plugins_are_built_in_the_versions_of_the_sdks() -> None:
 def test_the_engine_is_as_new_as_the_compiled_cli() -> None:
     modules = (ROOT / "toolchain" / "cli" / "go.mod").read_text()
     assert f"github.com/pulumi/pulumi/pkg/v3 v{versions.PULUMI_MINIMUM}" in modules
+
+
+def imported(folder: Path) -> set[str]:
+    """Top-level names of everything a folder's Python files import."""
+    names: set[str] = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize(
+    ("folders", "files"),
+    [
+        (("components", "provider"), ("requirements.txt",)),
+        (("tests",), ("requirements.txt", "requirements-dev.txt")),
+    ],
+)
+def test_imported_packages_are_pinned(folders: tuple[str, ...], files: tuple[str, ...]) -> None:
+    names = set().union(*(imported(ROOT / folder) for folder in folders)) - sys.stdlib_module_names
+    installed = importlib.metadata.packages_distributions()
+    pinned = re.findall(r"^([\w.-]+)==", "\n".join((ROOT / file).read_text() for file in files), re.MULTILINE)
+    canonical = {name.lower().replace("_", "-") for name in pinned}
+    missing = {
+        name
+        for name in names
+        if name in installed
+        and not {other.lower().replace("_", "-") for other in installed[name]} & canonical
+    }
+    assert not missing, f"import without a pin: {sorted(missing)}"
 
 
 def test_the_built_docker_plugin_has_what_the_sdk_offers() -> None:
