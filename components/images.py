@@ -22,7 +22,7 @@ _TAG_DIGITS = 12
 class Entry:
     """One image: what to pull, and how to build its equivalent.
 
-    ``upstream`` is repository:tag on Docker Hub (None for build stages). ``version`` becomes part of the
+    ``upstream`` is registry/repository:tag[@digest] (None for build stages). ``version`` becomes part of the
     built image's tag. ``bases`` are the build arguments that name other images of this catalogue.
     """
 
@@ -31,27 +31,36 @@ class Entry:
     bases: Mapping[str, str] = field(default_factory=lambda: {"BASE": "base"})
 
 
+_GO = {"BASE": "base", "GO_BUILD": "go-build"}
+
+# A digest stands where several sources agree on it; the engine then verifies what it pulls.
 CATALOGUE: Mapping[str, Entry] = {
     "base": Entry(version="bookworm", bases={}),
-    "go-build": Entry(version="1", bases={"BASE": "base"}),
-    "postgres": Entry(version="15", upstream="postgres:15.14-bookworm"),
+    "go-build": Entry(version="1"),
+    "postgres": Entry(version="15", upstream="docker.io/library/postgres:15.19-bookworm"),
+    # The last community image; Docker Hub's repository was deleted in September 2026, quay.io still has it.
     "minio": Entry(
         version="2026-02-12",
-        upstream="minio/minio:RELEASE.2025-09-07T16-13-09Z",
-        bases={"BASE": "base", "GO_BUILD": "go-build"},
+        upstream="quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z"
+        "@sha256:14cea493d9a34af32f524e538b8346cf79f3321eff8e708c1e2960462bd8936e",
+        bases=_GO,
     ),
-    "nginx": Entry(version="1.22", upstream="nginx:1.28.0-bookworm"),
+    "nginx": Entry(version="1.22", upstream="docker.io/library/nginx:1.28.0-bookworm"),
     "traefik": Entry(
-        version="3.6.12", upstream="traefik:v3.6.12", bases={"BASE": "base", "GO_BUILD": "go-build"}
+        version="3.6.25",
+        upstream="docker.io/library/traefik:v3.6.25"
+        "@sha256:31267173a15b4944e797a76ffd9c419707c8d8b32fe5b610f80cd0cfa05f372d",
+        bases=_GO,
     ),
-    "acme": Entry(
-        version="4", upstream="goacme/lego:v4.25.2", bases={"BASE": "base", "GO_BUILD": "go-build"}
-    ),
+    "acme": Entry(version="4.35.2", upstream="docker.io/goacme/lego:v4.35.2", bases=_GO),
 }
 
 
 def upstream_reference(name: str, mirror: str | None) -> str:
     """Full reference of the official image, from ``mirror`` (host[:port][/prefix]) when there is one.
+
+    A mirror holds the images under their own paths, such as ``<mirror>/library/postgres``, and is trusted
+    with their content: digests are not asked of it, since one that was filled by hand has others.
 
     Raises:
         KeyError: when the catalogue has no such image or it is only ever built.
@@ -61,8 +70,8 @@ def upstream_reference(name: str, mirror: str | None) -> str:
         raise KeyError(name)
     if mirror is None:
         return upstream
-    repository = upstream if "/" in upstream else f"library/{upstream}"
-    return f"{mirror.rstrip('/')}/{repository}"
+    path = upstream.split("/", 1)[1].partition("@")[0]
+    return f"{mirror.rstrip('/')}/{path}"
 
 
 @cache

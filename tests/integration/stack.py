@@ -126,8 +126,10 @@ class Stack:
         assert run.code != 0, f"up succeeded\n{run.output}"
         return run
 
-    def interrupted_up(self, *, when: Callable[[str], bool], timeout: float = 120) -> Run:
-        """Start `up` and press Ctrl-C once, as soon as ``when`` is true of what it has written so far."""
+    def interrupted_up(
+        self, *, when: Callable[[str], bool], kill: bool = False, timeout: float = 180
+    ) -> Run:
+        """Start `up`, and press Ctrl-C once (or kill the CLI) when ``when`` is true of what it has written."""
         log = self.folder / "interrupted.log"
         with log.open("w") as out:
             process = subprocess.Popen(
@@ -138,7 +140,7 @@ class Stack:
         deadline = time.monotonic() + timeout
         while process.poll() is None and time.monotonic() < deadline:
             if when(log.read_text()):
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGKILL if kill else signal.SIGINT)
                 break
             time.sleep(0.05)
         code = process.wait(timeout=timeout)

@@ -1,0 +1,197 @@
+"""No secret is anywhere but in the encrypted state, in files for one process, and in its memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.conftest import full_config
+from tests.integration.stack import Stack
+
+_SECRET_MARK = "4dabf18193072939515e22adb298388d"  # Pulumi's signature key, the same in every state
+_SECRET_VALUE = "1b47061264138c4ac30d75fd1eb44270"
+PLANTED = "planted-Registry-passw0rd"
+
+
+@pytest.fixture(scope="module")
+def stack(new_stack: Callable[..., Stack]) -> Iterator[Stack]:
+    """A platform with a secret of the user's own in its settings."""
+    stack = new_stack(full_config())
+    stack.pulumi("config", "set", "--secret", "--path", "millrace:registry.password", PLANTED)
+    stack.pulumi("config", "set", "--path", "millrace:registry.username", "somebody")
+    stack.pulumi("config", "set", "--path", "millrace:registry.mirror", "registry.example:5000")
+    stack.up_log = stack.up().output  # type: ignore[attr-defined]
+    yield stack
+    stack.destroy()
+
+
+@pytest.fixture(scope="module")
+def secrets(stack: Stack) -> set[str]:
+    """Every password, every hash of one, and the telling line of every private key."""
+    exported = stack.pulumi("stack", "export", "--show-secrets", "--stack", stack.name).output
+    found: set[str] = {PLANTED}
+    for text in _texts(_marked(json.loads(exported))):
+        # The first line holds the key's number; later ones repeat the public key, which certificates show too.
+        found.update(re.findall(r"-----BEGIN (?:EC )?PRIVATE KEY-----\n(\S{60,})\n", text))
+        found.update(re.findall(r"SCRAM-SHA-256\$\S{20,}|\$2[aby]\$\d\d\$\S{53}", text))
+        if re.fullmatch(r"[A-Za-z0-9]{32}", text):
+            found.add(text)
+    outputs = stack.outputs()["credentials"]
+    passwords = {value for group in outputs.values() for value in group.values()}
+    assert passwords <= found
+    assert len(found) > 20
+    return found
+
+
+def _marked(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        if value.get(_SECRET_MARK) == _SECRET_VALUE:
+            yield json.loads(value["plaintext"])
+            return
+        for child in value.values():
+            yield from _marked(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _marked(child)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for child in value.values():
+            yield from _texts(child)
+    elif isinstance(value, Iterable):
+        for child in value:
+            yield from _texts(child)
+
+
+def absent(secrets: set[str], text: str, where: str) -> None:
+    """Fail when the text holds one of the secrets."""
+    for secret in secrets:
+        assert secret not in text, f"a secret ({secret[:4]}…) is in {where}"
+
+
+def test_state_and_stack_file(stack: Stack, secrets: set[str]) -> None:
+    for path in (stack.folder / ".millrace" / "state").rglob("*"):
+        if path.is_file():
+            absent(secrets, path.read_text(errors="replace"), str(path))
+    absent(secrets, stack.file.read_text(), "the stack file")
+
+
+def test_output_of_commands(stack: Stack, secrets: set[str]) -> None:
+    absent(secrets, stack.up_log, "the output of up")  # type: ignore[attr-defined]
+    for arguments in (["preview", "--diff", "--refresh"], ["stack", "output"], ["stack"], ["preview", "--json"]):
+        absent(secrets, stack.pulumi(*arguments, "--stack", stack.name).output, " ".join(arguments))
+    config = {**stack.config, "rotation": {"all": "now"}, "time_zone": "Europe/Berlin"}
+    document = stack.file.read_text()
+    try:
+        stack.configure(config)
+        # Every credential and every container changes: the longest diff there is.
+        absent(secrets, stack.pulumi("preview", "--diff", "--stack", stack.name).output, "preview --diff")
+    finally:
+        stack.file.write_text(document)
+
+
+def test_docker_inspect(stack: Stack, secrets: set[str]) -> None:
+    for container in stack.containers():
+        absent(secrets, json.dumps(container.attrs), f"inspect of {container.name}")
+        image = stack.docker.api.inspect_image(container.attrs["Image"])
+        absent(secrets, json.dumps(image), f"inspect of the image of {container.name}")
+        history = stack.docker.api.history(container.attrs["Image"])
+        absent(secrets, json.dumps(history), f"history of the image of {container.name}")
+
+
+def test_logs(stack: Stack, secrets: set[str]) -> None:
+    for name in ("ada", "erin"):
+        stack.http("", user=name)
+        stack.http("object-store", user=name)
+        stack.http("", user=name, password="wrong")
+    for container in stack.containers():
+        absent(secrets, container.logs().decode(errors="replace"), f"the log of {container.name}")
+
+
+def test_command_lines_and_environments(stack: Stack, secrets: set[str]) -> None:
+    """Also while an `up` with all its jobs runs.
+
+    Pulumi itself hands a program its decrypted configuration in the environment, which other users cannot
+    read: of processes outside containers only the command lines count.
+    """
+    seen: set[str] = set()
+    done = threading.Event()
+    outside = Path("/proc/self/ns/mnt").readlink()
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    seen.add((process / "cmdline").read_bytes().decode(errors="replace"))
+                    if (process / "ns" / "mnt").readlink() != outside:
+                        seen.add((process / "environ").read_bytes().decode(errors="replace"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        stack.up("--replace", _urn(stack, "postgres-setup"), "--replace", _urn(stack, "object-store-setup"))
+    finally:
+        done.set()
+        watcher.join()
+    assert any("postgres" in text for text in seen)
+    for text in seen:
+        absent(secrets, text, f"a command line or environment: {text[:80]!r}")
+
+
+def _urn(stack: Stack, name: str) -> str:
+    resources = json.loads(stack.state())["deployment"]["resources"]
+    return str(next(r["urn"] for r in resources if r["urn"].endswith(f"::{name}")))
+
+
+def test_world_readable_files_in_containers(stack: Stack, secrets: set[str]) -> None:
+    looked_at = 0
+    for container in stack.containers():
+        root = Path(f"/proc/{container.attrs['State']['Pid']}/root")
+        for folder in ("run", "etc", "tmp", "var", "data", "home", "usr/share/nginx", "srv", "opt", "root"):
+            for path in _world_readable(root / folder):
+                looked_at += 1
+                absent(secrets, path.read_bytes().decode(errors="replace"), f"{container.name}: {path}")
+    assert looked_at > 50
+
+
+def test_world_readable_files_on_the_host(stack: Stack, secrets: set[str]) -> None:
+    for folder in (stack.folder, Path("/tmp")):
+        for path in _world_readable(folder):
+            if path.stat().st_size < 2**20:
+                absent(secrets, path.read_bytes().decode(errors="replace"), str(path))
+
+
+def _world_readable(folder: Path) -> Iterator[Path]:
+    """Regular files below a folder that another user could open: every folder on the way lets them in."""
+    if not folder.is_dir() or not folder.stat().st_mode & stat.S_IXOTH:
+        return
+    for parent, folders, files in os.walk(folder):
+        with contextlib.suppress(OSError):
+            folders[:] = [f for f in folders if (Path(parent) / f).lstat().st_mode & stat.S_IXOTH]
+        for name in files:
+            path = Path(parent) / name
+            try:
+                mode = path.lstat().st_mode
+            except OSError:
+                continue
+            if stat.S_ISREG(mode) and mode & stat.S_IROTH and path.stat().st_size < 2**24:
+                yield path
+
+
+def test_secret_files_are_there_and_private(stack: Stack) -> None:
+    """The walk above would also pass if nothing had been put into the containers."""
+    container = stack.container("postgres")
+    key = Path(f"/proc/{container.attrs['State']['Pid']}/root/run/millrace/tls/tls.key")
+    assert "PRIVATE KEY" in key.read_text()
+    assert stat.S_IMODE(key.stat().st_mode) == 0o440
