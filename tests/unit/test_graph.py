@@ -8,12 +8,17 @@ import re
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from fake_docker import FakeDocker
 from fake_services import FAKES
-from graph import PLANTED, Graph, Node, bare, plain_texts, platform
+from graph import PLANTED, Graph, Node, bare, plain_texts, platform, run
+from millrace.engine import Engine, HostSettings
+
+from components.targets import docker_resources
 
 FAKE: dict[str, Any] = {
     "database": {"roles": [{"name": "reader"}], "loopback_port": 15432},
@@ -573,3 +578,26 @@ def test_only_the_sdks_in_use_are_imported() -> None:
     fake()
     sdks = {name for name in sys.modules if re.fullmatch(r"pulumi_\w+", name)}
     assert sdks <= {"pulumi_docker", "pulumi_random", "pulumi_tls"}
+
+
+# -- what an interrupted update left
+
+
+@pytest.mark.parametrize(
+    ("owner", "removed"), [("millrace/test", True), ("millrace/other", False), (None, False)]
+)
+def test_a_leftover_container_is_removed_when_it_is_ours(
+    owner: str | None, removed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = FakeDocker()
+    leftover = docker.add("millrace-test-web")
+    leftover.labels = {"dev.millrace.stack": owner} if owner else {}
+    engine = Engine(HostSettings(host="unix:///nowhere.sock"))
+    engine._client = docker
+    monkeypatch.setattr(docker_resources, "_engine", lambda *_: engine)
+    hooks: list[Any] = []
+    run(lambda: hooks.append(docker_resources.leftovers_hook("unix:///nowhere.sock", {}, ())))
+    labels = [{"label": "dev.millrace.stack", "value": "millrace/test"}]
+    for name in ("millrace-test-web", "millrace-test-none"):
+        hooks[0].callback(SimpleNamespace(new_inputs={"name": name, "labels": labels}))
+    assert (docker.by_id == {}) is removed
