@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 settings.register_profile(
     "millrace",
-    max_examples=1500,
+    max_examples=1200,
     derandomize=True,
     database=None,
     deadline=None,

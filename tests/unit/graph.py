@@ -42,7 +42,7 @@ class Secret:
     value: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Node:
     """One registered resource: its inputs with secrets marked, and its options."""
 
@@ -60,6 +60,9 @@ class Node:
     replace_on: tuple[str, ...]
     additional_secrets: tuple[str, ...]
     custom: bool
+
+    def __repr__(self) -> str:
+        return f"<{self.type} {self.name}>"
 
     def get(self, key: str, default: Any = None) -> Any:
         """An input without its secret marks."""

@@ -88,6 +88,11 @@ def networks(node: Node) -> set[str]:
     return {entry["name"] for entry in joined} if joined is not None else set(node.get("networks"))
 
 
+def volumes_of(node: Node) -> set[str]:
+    bound = {volume["volumeName"] for volume in node.get("volumes") or []}
+    return bound | {mount["source"] for mount in node.get("mounts") or []}
+
+
 # -- parents and names
 
 
@@ -172,10 +177,11 @@ def test_every_container_is_limited_probed_and_confined(graph: Graph) -> None:
         assert "noexec" in node.get("tmpfs")["/tmp"]
         assert node.delete_before_replace
         assert "healthcheck" in node.replace_on
-        for key in ("privileged", "mounts", "devices", "pidMode", "ipcMode", "networkMode"):
+        for key in ("privileged", "devices", "pidMode", "ipcMode", "networkMode"):
             assert node.get(key) in (None, "bridge"), key
-        for volume in node.get("volumes") or []:
-            assert "hostPath" not in volume
+        # No folder of the host and no engine's socket inside a container.
+        assert all(mount["type"] == "volume" for mount in node.get("mounts") or [])
+        assert all("hostPath" not in volume for volume in node.get("volumes") or [])
         assert any(text.startswith("TZ=") for text in node.get("envs"))
 
 
@@ -291,8 +297,8 @@ def test_nothing_is_ready_before_its_container_or_owned_after_it(graph: Graph) -
         assert graph.container(node.name.removesuffix("-ready")).urn in node.depends_on
     owners = graph.of("millrace:docker:VolumeOwner")
     for container in graph.containers:
-        for volume in container.get("volumes") or []:
-            (owner,) = [node for node in owners if node.get("volume") == volume["volumeName"]]
+        for name in volumes_of(container):
+            (owner,) = [node for node in owners if node.get("volume") == name]
             assert owner.urn in container.depends_on
             assert owner.get("uid") == int(container.get("user"))
 

@@ -98,7 +98,7 @@ def networks(node: Node) -> set[str]:
     return {entry["name"] for entry in joined} if joined is not None else set(node.get("networks"))
 
 
-@search(max_examples=12)
+@search(max_examples=8)
 @given(made=sets())
 def test_networks_order_and_ports_follow_from_needs(
     made: dict[str, tuple[list[str], dict[str, Any]]],

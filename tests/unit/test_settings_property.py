@@ -203,7 +203,7 @@ REAL = {
 }
 
 
-@search(max_examples=1000)
+@search(max_examples=800)
 @given(config=raw(REAL))
 def test_broken_configurations_of_the_real_services_give_clear_lines(config: dict[str, str]) -> None:
     judge(config)
