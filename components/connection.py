@@ -34,8 +34,10 @@ class Connection:
         """``scheme://user:password@host:port/path?options``, user and password percent-encoded; secret."""
         return pulumi.Output.secret(
             pulumi.Output.all(self.host, self.port, self.password).apply(
-                lambda a: f"{self.scheme}://{quote(self.user, safe='')}:{quote(a[2], safe='')}@{a[0]}:{a[1]}"
-                f"{self._tail()}"
+                lambda a: (
+                    f"{self.scheme}://{quote(self.user, safe='')}:{quote(a[2], safe='')}@{a[0]}:{a[1]}"
+                    f"{self._tail()}"
+                )
             )
         )
 

@@ -47,6 +47,9 @@ _API_HOST = "s3"
 REGION = "us-east-1"
 """What clients that insist on a region should name; the server takes any."""
 
+# Not the official image's own folder: see components.workload.Volume.
+_DATA = "/var/lib/millrace/object-store"
+
 
 class ObjectStore(Service):
     """S3 object store with buckets, users and policies of the settings, and a web console.
@@ -122,7 +125,7 @@ class ObjectStore(Service):
             command=(
                 "minio",
                 "server",
-                "/data",
+                _DATA,
                 f"--address=:{_API_PORT}",
                 f"--console-address=:{_CONSOLE_PORT}",
                 f"--certs-dir={_FOLDER}/certs",
@@ -153,7 +156,7 @@ class ObjectStore(Service):
                     secret=True,
                 ),
             ),
-            volumes=(Volume(name="data", path="/data"),),
+            volumes=(Volume(name="data", path=_DATA),),
             endpoints=self._endpoints(),
             # `mc ready` looks again only after seconds; a fresh one sees sooner that the server is up.
             probe=Probe(command=("timeout", "2", "mc", "--quiet", "ready", "local")),

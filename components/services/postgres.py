@@ -27,7 +27,8 @@ from components.workload import Endpoint, File, Job, Limits, Probe, Scheme, Volu
 _PORT = 5432
 _UID = 999
 _FOLDER = "/etc/millrace/postgres"
-_DATA = "/var/lib/postgresql/data"
+# Not the official image's own folder: see components.workload.Volume.
+_DATA = "/var/lib/millrace/postgres"
 _SUPERUSER_NAME = "postgres-superuser"
 """Common name of the certificate that logs in as superuser; configs/postgres/pg_ident.conf has it too. Not
 just ``postgres``: that is the server certificate's."""
