@@ -11,6 +11,7 @@ from typing import Any
 from components.problems import Problem, nearest, shown
 from components.service import Demand
 from components.settings import Model, Settings, TlsMode
+from components.settings_types import engine_address
 from components.workload import Access
 
 ROTATE_ALL = "all"
@@ -76,6 +77,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
     yield from _portal(settings)
     yield from _tls(settings)
     yield from _files(settings)
+    yield from _provided(settings)
     yield from duplicates([u.name for u in settings.users], ("users",), "user")
     needs = list(_needs(settings))
     yield from needs
@@ -89,6 +91,12 @@ def problems(settings: Settings) -> Iterator[Problem]:
 
 def _target(settings: Settings) -> Iterator[Problem]:
     target = settings.target
+    try:
+        engine_address(target.host)
+    except ValueError as error:
+        # Only a default is not validated yet: it comes from the environment.
+        yield Problem(("target", "host"), f"DOCKER_HOST is {shown(target.host)}: {error}")
+        return
     remote_tls = target.host.startswith("tcp://")
     for name in ("ca", "certificate", "key"):
         given = getattr(target, name) is not None
@@ -167,19 +175,23 @@ _KEY = "PRIVATE KEY-----"
 
 def _files(settings: Settings) -> Iterator[Problem]:
     """Files that are there but hold something else: swapped certificate and key, DER instead of PEM."""
-    target, tls = settings.target, settings.tls
+    target = settings.target
     given = [
         (("target", "ca"), target.ca, _CERTIFICATE),
         (("target", "certificate"), target.certificate, _CERTIFICATE),
         (("target", "key"), target.key, _KEY),
-        (("tls", "certificate"), tls.certificate, _CERTIFICATE),
-        (("tls", "key"), tls.key, _KEY),
         (("ca_bundle",), settings.ca_bundle, _CERTIFICATE),
     ]
     for path, name, wanted in given:
         if name is not None and wanted not in Path(name).expanduser().read_text(errors="replace"):
             what = "private key" if wanted is _KEY else "certificate"
             yield Problem(path, f"{shown(name)} holds no {what} in PEM form - give a PEM file with one")
+
+
+def _provided(settings: Settings) -> Iterator[Problem]:
+    from components.proxy import check_provided
+
+    yield from check_provided(settings)
 
 
 def _rotation(settings: Settings) -> Iterator[Problem]:

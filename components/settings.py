@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import os
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from functools import cache
@@ -81,13 +82,18 @@ class ServiceSettings(Model):
         return Limits(memory_mib=self.memory_mib, cpus=self.cpus)
 
 
+def _default_host() -> str:
+    return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+
 class DockerTarget(Model):
     """Containers on a Docker engine, here or elsewhere."""
 
     kind: Literal["docker"] = "docker"
     """docker: the only kind there is so far."""
-    host: EngineAddress = "unix:///var/run/docker.sock"
-    """unix:///path, tcp://host:port (with TLS) or ssh://user@host[:port]."""
+    host: EngineAddress = Field(default_factory=_default_host)
+    """unix:///path, tcp://host:port (with TLS) or ssh://user@host[:port]; without it DOCKER_HOST, else
+    unix:///var/run/docker.sock."""
     ca: ExistingFile | None = None
     """PEM file of the CA that signed the engine's certificate (tcp)."""
     certificate: ExistingFile | None = None
@@ -176,7 +182,7 @@ class PlatformSettings(Model):
 
     domain: Domain = "data.localhost"
     """Services are at https://<service>.<domain>; names below localhost need no DNS."""
-    target: DockerTarget = DockerTarget()
+    target: DockerTarget = Field(default_factory=DockerTarget)
     """Where the platform runs."""
     images: ImageSource = ImageSource.BUILD
     """build: from package registries on the engine itself; upstream: the projects' official images."""
@@ -245,6 +251,8 @@ def load(values: Mapping[str, object], stack_file: str, secret_keys: Collection[
     # `millrace:object_store:` with nothing below is a service with its defaults.
     services = model.model_fields.keys() - PlatformSettings.model_fields.keys()
     own = {key: {} if value is None and key in services else value for key, value in own.items()}
+    # What DOCKER_HOST says is judged in its place, as if it stood in the file.
+    own["target"] = {} if own.get("target") is None else own["target"]
     try:
         settings = model.model_validate(own)
     except ValidationError as error:

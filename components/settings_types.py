@@ -159,7 +159,12 @@ def _pool(value: str) -> str:
     return value
 
 
-def _engine(value: str) -> str:
+def engine_address(value: str) -> str:
+    """The address itself, when it is one that all clients of the engine understand.
+
+    Raises:
+        ValueError: when it is not.
+    """
     wrong = "not the address of an engine - write unix:///path, tcp://host:port or ssh://user@host[:port]"
     if not re.fullmatch(r"unix:///[!-~]+|(tcp|ssh)://[!-~]+", value):
         raise ValueError(wrong)
@@ -227,5 +232,5 @@ Domain = Annotated[str, AfterValidator(_domain)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 ExistingFile = Annotated[str, AfterValidator(_file)]
 Pool = Annotated[str, AfterValidator(_pool)]
-EngineAddress = Annotated[str, AfterValidator(_engine)]
+EngineAddress = Annotated[str, AfterValidator(engine_address)]
 HttpsAddress = Annotated[str, AfterValidator(_https)]

@@ -42,8 +42,9 @@ _IDENTITY_HEADERS = (
 USER_HEADER = "X-Forwarded-User"
 """Carries the name of the authenticated user to the upstream."""
 
-# What else a client must not tell an upstream: other spellings of the forwarding headers, CGI's HTTP_PROXY.
-_SPOOFABLE_HEADERS = ("Forwarded", "Proxy", "X-Original-Url", "X-Rewrite-Url")
+# What else a client must not tell an upstream: other forms of the forwarding headers, CGI's HTTP_PROXY, and
+# what it takes to talk past the proxy in unencrypted HTTP/2.
+_SPOOFABLE_HEADERS = ("Forwarded", "Proxy", "X-Original-Url", "X-Rewrite-Url", "Http2-Settings")
 
 DROPPED_HEADERS = tuple(h for h in _IDENTITY_HEADERS if h != USER_HEADER) + _SPOOFABLE_HEADERS
 """Request headers no upstream gets from a client. :data:`USER_HEADER` is always replaced or removed."""

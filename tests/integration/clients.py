@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import urllib3
 from minio import Minio
+
 from tests.integration.stack import Stack
 
 

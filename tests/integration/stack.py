@@ -126,14 +126,13 @@ class Stack:
         assert run.code != 0, f"up succeeded\n{run.output}"
         return run
 
-    def interrupted_up(
-        self, *, when: Callable[[str], bool], kill: bool = False, timeout: float = 180
-    ) -> Run:
-        """Start `up`, and press Ctrl-C once (or kill the CLI) when ``when`` is true of what it has written."""
+    def interrupted_up(self, *, when: Callable[[str], bool], kill: bool = False, timeout: float = 180) -> Run:
+        """Start `up`; press Ctrl-C (or kill the CLI) once ``when`` is true of what it has written."""
         log = self.folder / "interrupted.log"
         with log.open("w") as out:
             process = subprocess.Popen(
-                [pulumi_command(), "up", "--yes", "--skip-preview", "--non-interactive", "--stack", self.name],
+                [pulumi_command(), "up", "--yes", "--skip-preview", "--non-interactive",
+                 "--stack", self.name],
                 cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
@@ -196,7 +195,7 @@ class Stack:
         method: str = "GET",
         **more: Any,
     ) -> httpx.Response:
-        """One request through the proxy over verified TLS; ``host`` is a label below the domain, "" the domain."""
+        """One request through the proxy over verified TLS; ``host`` is a label below the domain or ""."""
         outputs = self.outputs_once
         ca = self.folder / "ca.crt"
         ca.write_text(outputs["ca_certificate"])

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from minio import Minio
+
 from tests.integration.clients import object_store, postgres
 from tests.integration.conftest import full_config
 from tests.integration.stack import Stack, wait_until
@@ -97,7 +98,9 @@ def test_interrupted_up(stack: Stack, moment: str) -> None:
     run = stack.interrupted_up(when=lambda written: moment in written)
     assert moment in run.output
     stack.up()
-    assert stack.container("postgres").attrs["HostConfig"]["Memory"] == config["postgres"]["memory_mib"] * 2**20
+    assert (
+        stack.container("postgres").attrs["HostConfig"]["Memory"] == config["postgres"]["memory_mib"] * 2**20
+    )
     stack.no_change()
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.conftest import POSTGRES, USERS
+
+from tests.integration.conftest import USERS
 from tests.integration.stack import Run, Stack, free_port
 
 
@@ -80,7 +81,9 @@ def test_probe_that_never_succeeds(stack: Stack) -> None:
     """The server runs and logs in whoever asks, but each session sleeps before its first query."""
     postgres = {**stack.config["postgres"], "parameters": {"post_auth_delay": "300"}}
     with stack.changed(postgres=postgres):
-        says(stack.up_fails(), "postgres", "not ready after", "no answer within", "ready to accept connections")
+        says(
+            stack.up_fails(), "postgres", "not ready after", "no answer within", "ready to accept connections"
+        )
     stack.up()
 
 

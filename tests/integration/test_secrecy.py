@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.integration.conftest import full_config
 from tests.integration.stack import Stack
 
@@ -39,7 +40,7 @@ def secrets(stack: Stack) -> set[str]:
     exported = stack.pulumi("stack", "export", "--show-secrets", "--stack", stack.name).output
     found: set[str] = {PLANTED}
     for text in _texts(_marked(json.loads(exported))):
-        # The first line holds the key's number; later ones repeat the public key, which certificates show too.
+        # The first line holds the key's number; later ones repeat the public key, as certificates do.
         found.update(re.findall(r"-----BEGIN (?:EC )?PRIVATE KEY-----\n(\S{60,})\n", text))
         found.update(re.findall(r"SCRAM-SHA-256\$\S{20,}|\$2[aby]\$\d\d\$\S{53}", text))
         if re.fullmatch(r"[A-Za-z0-9]{32}", text):
@@ -89,7 +90,12 @@ def test_state_and_stack_file(stack: Stack, secrets: set[str]) -> None:
 
 def test_output_of_commands(stack: Stack, secrets: set[str]) -> None:
     absent(secrets, stack.up_log, "the output of up")  # type: ignore[attr-defined]
-    for arguments in (["preview", "--diff", "--refresh"], ["stack", "output"], ["stack"], ["preview", "--json"]):
+    for arguments in (
+        ["preview", "--diff", "--refresh"],
+        ["stack", "output"],
+        ["stack"],
+        ["preview", "--json"],
+    ):
         absent(secrets, stack.pulumi(*arguments, "--stack", stack.name).output, " ".join(arguments))
     config = {**stack.config, "rotation": {"all": "now"}, "time_zone": "Europe/Berlin"}
     document = stack.file.read_text()

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from components.problems import Problem, SettingsError, dotted, printable, shown
 from components.settings import Settings, from_config, load, secret_names
@@ -234,6 +239,15 @@ def test_valid_engines(host: str) -> None:
     assert good(target={"host": host}).target.host == host
 
 
+def test_an_engine_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "ssh://u@h")
+    assert good().target.host == "ssh://u@h"
+    assert good(target={"host": "unix:///run/docker.sock"}).target.host == "unix:///run/docker.sock"
+    monkeypatch.setenv("DOCKER_HOST", "nonsense")
+    for values in ({}, {"target": None}, {"target": {}}):
+        assert line(**values).startswith('target.host: not the address of an engine, got "nonsense"')
+
+
 def test_an_engine_over_tcp_wants_all_three_files(tmp_path: Path) -> None:
     for name, content in {"ca": CERTIFICATE, "certificate": CERTIFICATE, "key": KEY}.items():
         (tmp_path / name).write_text(content)
@@ -253,11 +267,29 @@ def test_an_engine_over_tcp_wants_all_three_files(tmp_path: Path) -> None:
     ]
 
 
+def self_signed(domain: str) -> tuple[bytes, bytes]:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.DNSName(domain), x509.DNSName(f"*.{domain}")])
+    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(x509.Name([]))
+    builder = builder.public_key(key.public_key()).serial_number(1).add_extension(names, critical=True)
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), private
+
+
 def test_provided_certificates(tmp_path: Path) -> None:
-    (tmp_path / "crt").write_text(CERTIFICATE)
-    (tmp_path / "key").write_text(KEY)
+    certificate, key = self_signed("data.localhost")
+    (tmp_path / "crt").write_bytes(certificate)
+    (tmp_path / "key").write_bytes(key)
     files = {"certificate": str(tmp_path / "crt"), "key": str(tmp_path / "key")}
     assert good(tls={"mode": "provided", **files})
+    assert line(tls={"mode": "provided", **files}, domain="x.example.org").startswith(
+        "tls.certificate: does not cover x.example.org and *.x.example.org"
+    )
+    swapped = {"certificate": files["key"], "key": files["certificate"]}
+    assert line(tls={"mode": "provided", **swapped}).startswith(
+        "tls.certificate: holds no readable certificate"
+    )
     assert lines(tls={"mode": "provided"}) == [
         "tls.certificate: missing - mode provided needs it",
         "tls.key: missing - mode provided needs it",
