@@ -93,7 +93,8 @@ class Volume:
 
     ``path`` is a folder that no image has: Docker gives a volume the owner and mode of the image's folder
     that it is mounted over. ``data`` False marks what can be recreated (caches): it is never protected.
-    ``of`` is the DNS name of another workload, deployed before with the same user, whose volume of this name is mounted here too.
+    ``of`` is the DNS name of another workload, deployed before with the same user, whose volume of this name
+    is mounted here too.
     """
 
     name: str

@@ -30,6 +30,7 @@ settings.load_profile("millrace")
 def _project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths in settings and templates are relative to Pulumi.yaml."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
 
 
 @pytest.fixture

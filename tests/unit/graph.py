@@ -232,6 +232,7 @@ def platform(
         # The bundle for builds belongs to the checkout, and this machine's own CAs to nobody's test.
         patch.setattr(ca_bundle, "BUILD_BUNDLE", Path(tempfile.gettempdir()) / f"bundle-{os.getpid()}.crt")
         patch.delenv("SSL_CERT_FILE", raising=False)
+        patch.delenv("DOCKER_HOST", raising=False)
         ca_bundle.combined.cache_clear()
         settings_model.cache_clear()
         try:

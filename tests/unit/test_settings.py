@@ -245,7 +245,9 @@ def test_an_engine_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert good(target={"host": "unix:///run/docker.sock"}).target.host == "unix:///run/docker.sock"
     monkeypatch.setenv("DOCKER_HOST", "nonsense")
     for values in ({}, {"target": None}, {"target": {}}):
-        assert line(**values).startswith('target.host: not the address of an engine, got "nonsense"')
+        assert line(**values).startswith(
+            'target.host: DOCKER_HOST is "nonsense": not the address of an engine'
+        )
 
 
 def test_an_engine_over_tcp_wants_all_three_files(tmp_path: Path) -> None:

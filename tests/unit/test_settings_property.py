@@ -168,7 +168,7 @@ def judge(config: dict[str, str]) -> Settings | None:
         return None
     assert list(problems(loaded)) == []
     assert sorted(order(loaded)) == sorted(loaded.services)
-    ids = credential_ids(loaded)
+    ids = set(credential_ids(loaded))
     assert len({id_.replace("_", "-") for id_ in ids}) == len(ids)
     assert SECRET not in repr(loaded)
     return loaded
