@@ -1,0 +1,1 @@
+"""Measures the platform; run by `make bench`."""
