@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, create_model
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, create_model
 
 from components.problems import Problem, SettingsError, from_validation
 from components.settings_types import (
@@ -208,6 +208,9 @@ class PlatformSettings(Model):
 
 class Settings(PlatformSettings):
     """Base of the model that :func:`settings_model` builds: the platform plus one field per service."""
+
+    # The services' fields come with their descriptions; there is no source to look for docstrings in.
+    model_config = ConfigDict(use_attribute_docstrings=False)
 
     @property
     def services(self) -> dict[str, ServiceSettings]:
