@@ -1,15 +1,22 @@
 """Millrace: settings -> platform -> outputs."""
 
 import pulumi
-from pulumi.runtime.config import CONFIG, get_config_env
+from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env
 
 from components.platform import Platform
 from components.problems import SettingsError
-from components.settings import from_config, load
+from components.settings import from_config, load, secret_names
+from components.targets.docker import engine_problem
 
 try:
-    settings = load(from_config({**get_config_env(), **CONFIG.get()}), f"Pulumi.{pulumi.get_stack()}.yaml")
+    settings = load(
+        from_config({**get_config_env(), **CONFIG.get()}),
+        f"Pulumi.{pulumi.get_stack()}.yaml",
+        secret_names(get_config_secret_keys_env()),
+    )
 except SettingsError as error:
     # RunError ends the program with this text alone, no traceback.
     raise pulumi.RunError(str(error)) from None
+if not pulumi.runtime.is_dry_run() and (problem := engine_problem(settings.target)):
+    raise pulumi.RunError(problem)
 Platform(settings).export()

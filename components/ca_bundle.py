@@ -16,20 +16,19 @@ BUILD_BUNDLE = IMAGES / "ca" / "bundle.crt"
 nor of :func:`components.images.content_hash`."""
 
 
-def extra_path(setting: str | None) -> Path | None:
-    """The setting's file, else the one that SSL_CERT_FILE names, or None."""
-    path = setting or os.environ.get("SSL_CERT_FILE")
-    found = Path(path).expanduser() if path else None
-    return found if found is not None and found.is_file() else None
+def extra_paths(setting: str | None) -> list[Path]:
+    """The setting's file and the one that SSL_CERT_FILE names, as far as they exist."""
+    paths = [Path(path).expanduser() for path in (setting, os.environ.get("SSL_CERT_FILE")) if path]
+    return [path for path in paths if path.is_file()]
 
 
 @cache
 def combined(setting: str | None) -> str | None:
     """Public roots and the extra CAs as one PEM text, or None when there is nothing to add."""
-    path = extra_path(setting)
-    if path is None:
+    paths = extra_paths(setting)
+    if not paths:
         return None
-    text = certifi.contents() + "\n" + path.read_text(errors="replace")
+    text = "\n".join([certifi.contents(), *(path.read_text(errors="replace") for path in paths)])
     blocks = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", text, re.DOTALL)
     return "\n".join(dict.fromkeys(blocks)) + "\n"
 

@@ -51,7 +51,7 @@ class Connection:
         )
 
     def _tail(self) -> str:
-        query = f"?{urlencode(self.options)}" if self.options else ""
+        query = f"?{urlencode(self.options, quote_via=quote)}" if self.options else ""
         return f"/{quote(self.path)}{query}" if self.path else query
 
     def as_output(self) -> dict[str, pulumi.Input[object]]:

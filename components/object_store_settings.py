@@ -229,7 +229,7 @@ _ACTIONS: Mapping[BucketPrivilege, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def policy_json(user: PlannedUser) -> str:
-    """The user's policy. One without buckets is allowed to list buckets, of which it then sees none."""
+    """The user's policy. It may not be empty: a user without buckets is denied everything."""
     statements: list[dict[str, Any]] = []
     for bucket, privilege in sorted(user.buckets.items()):
         on_bucket, on_objects = _ACTIONS[privilege]
@@ -240,7 +240,8 @@ def policy_json(user: PlannedUser) -> str:
             # versions, unless it is denied.
             statements.append(_statement("Deny", ("s3:DeleteObjectVersion",), f"arn:aws:s3:::{bucket}/*"))
     if not statements:
-        statements.append(_allow(("s3:ListAllMyBuckets",), "arn:aws:s3:::*"))
+        # Leave to list would show the names of all buckets.
+        statements.append(_statement("Deny", ("s3:*",), "arn:aws:s3:::*"))
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2) + "\n"
 
 

@@ -59,8 +59,8 @@ class Route:
 class Endpoint:
     """A port a workload listens on.
 
-    With a ``route`` the proxy publishes it; with ``loopback_port`` it is
-    also bound to 127.0.0.1 of the host; otherwise only services that need it reach it.
+    With a ``route`` the proxy publishes it; with ``loopback_port`` it is also bound to 127.0.0.1 of the host
+    (the second replica to the port above, and so on); otherwise only services that need it reach it.
     """
 
     name: str

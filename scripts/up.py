@@ -36,7 +36,7 @@ def _main() -> int:
 
 def _run(command: list[str]) -> int:
     """Run Pulumi to its end: interrupted, it finishes what it has begun and says so."""
-    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    environment = {"PULUMI_PARALLEL": "32", **os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
     with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
         # Ctrl-C reaches Pulumi from the terminal; a signal to this process alone is passed on.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from components.problems import Problem
@@ -32,7 +33,7 @@ def check_provided(settings: PlatformSettings, now: datetime | None = None) -> I
         key = load_pem_private_key(Path(tls.key).expanduser().read_bytes(), password=None)
     except TypeError:
         yield Problem(_KEY, "is encrypted - give the key without a passphrase (openssl pkey -in … -out …)")
-    except (OSError, ValueError):
+    except (OSError, ValueError, UnsupportedAlgorithm):
         yield Problem(_KEY, "holds no readable private key - give a PEM file")
     else:
         if _public(key.public_key()) != _public(certificate.public_key()):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,10 +19,17 @@ from components.settings import Settings
 from components.targets import Deployment, Scope, Target, replica_hosts, workload_host
 from components.targets.docker_images import DockerImages
 from components.targets.docker_networks import DockerNetworks
-from components.targets.docker_resources import JobRun, MillraceProvider, Ready, VolumeOwner, leftovers_hook
+from components.targets.docker_resources import (
+    LABEL_STACK,
+    JobRun,
+    MillraceProvider,
+    Ready,
+    VolumeOwner,
+    leftovers_hook,
+    unreachable,
+)
 from components.workload import File, Job, Limits, Volume, Workload
 
-LABEL_STACK = "dev.millrace.stack"
 LABEL_SERVICE = "dev.millrace.service"
 LABEL_WORKLOAD = "dev.millrace.workload"
 
@@ -44,6 +53,8 @@ _SSH_MULTIPLEX = (
     "ControlPersist=60",
     "-o",
     "ControlPath=~/.ssh/millrace-%C",
+    "-o",
+    "ConnectTimeout=10",
 )
 
 _TMP = "/tmp"
@@ -119,9 +130,9 @@ class DockerTarget(pulumi.ComponentResource, Target):
         networks = self._networks.of(scope, outside=published or workload.egress, egress=workload.egress)
         ready: list[pulumi.Resource] = []
         instances: list[pulumi.Output[str]] = []
-        for name in hosts:
+        for index, name in enumerate(hosts):
             volumes = self._volumes(scope, workload, name, image)
-            container = self._container(scope, workload, name, host, image, networks, volumes, after)
+            container = self._container(scope, workload, index, host, image, networks, volumes, after)
             instances.append(container.id)
             ready.append(
                 Ready(
@@ -161,13 +172,14 @@ class DockerTarget(pulumi.ComponentResource, Target):
         self,
         scope: Scope,
         workload: Workload,
-        name: str,
+        index: int,
         host: str,
         image: pulumi.Output[str],
         networks: Sequence[pulumi.Input[str]],
         volumes: Sequence[tuple[Volume, docker.Volume, pulumi.Resource]],
         after: Sequence[pulumi.Resource],
     ) -> docker.Container:
+        name = replica_hosts(host, workload.replicas)[index]
         probe = workload.probe
         memory = workload.limits.memory_mib
         files = self._files(workload.files, egress=workload.egress)
@@ -223,7 +235,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
             ports=[
                 docker.ContainerPortArgs(
                     internal=endpoint.port,
-                    external=endpoint.public_port or endpoint.loopback_port,
+                    external=(endpoint.public_port or endpoint.loopback_port or 0) + index,
                     ip=_ANY if endpoint.public_port else _LOOPBACK,
                     protocol="tcp",
                 )
@@ -302,8 +314,15 @@ class DockerTarget(pulumi.ComponentResource, Target):
         return labels | ({LABEL_WORKLOAD: workload} if workload else {})
 
 
+def engine_problem(target: DockerSettings) -> str | None:
+    """Why the target's engine does not answer, in one line, or None when it does."""
+    return unreachable(target.host, _host(target), _ssh_options(target))
+
+
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
+    """The text as part of a name on the engine; texts that differ stay different."""
+    slug = re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
+    return slug if slug == text else f"{slug}-{zlib.crc32(text.encode()):08x}"
 
 
 def _duration(seconds: int) -> str:
@@ -327,6 +346,8 @@ def _tmpfs(extra: Sequence[str]) -> dict[str, str]:
 def _ssh_options(target: DockerSettings) -> tuple[str, ...]:
     if not target.host.startswith("ssh://"):
         return ()
+    # Without the folder ssh refuses to share its connection, and ends. It looks there whatever HOME says.
+    Path(f"~{getpass.getuser()}/.ssh").expanduser().mkdir(mode=0o700, exist_ok=True)
     return (*_SSH_MULTIPLEX, "-o", "BatchMode=yes", *target.ssh_options)
 
 

@@ -9,7 +9,7 @@ import pulumi_docker as docker
 
 from components.options import child_opts
 from components.targets import Scope
-from components.targets.docker_resources import Subnet
+from components.targets.docker_resources import LABEL_STACK, Subnet
 
 # 30 addresses: enough for the replicas on both sides of a pair.
 _PREFIX_BITS = 27
@@ -46,11 +46,12 @@ class DockerNetworks:
     def of(self, scope: Scope, *, outside: bool, egress: bool) -> Sequence[pulumi.Input[str]]:
         """Names of all networks a container of this service joins."""
         names = [scope.hostname]
-        names += [f"{_dns(consumer)}-{_dns(provider)}" for consumer, provider in scope.links]
+        # Two hyphens, which no service has in its name: a pair never looks like a third service.
+        names += [f"{_dns(consumer)}--{_dns(provider)}" for consumer, provider in scope.links]
         networks = [self._network(f"net-{name}", internal=True) for name in names]
         if outside:
             kind = "egress" if egress else "publish"
-            networks.append(self._network(f"net-{scope.hostname}-{kind}", internal=False, masquerade=egress))
+            networks.append(self._network(f"net-{scope.hostname}--{kind}", internal=False, masquerade=egress))
         return [network.name for network in networks]
 
     def _network(self, name: str, *, internal: bool, masquerade: bool = False) -> docker.Network:
@@ -59,6 +60,7 @@ class DockerNetworks:
                 f"{name}-subnet",
                 pool=self._pool,
                 prefix=_PREFIX_BITS,
+                stack=self._labels[LABEL_STACK],
                 opts=child_opts(self._parent, provider=self._millrace),
             )
             options = {} if internal else {_MASQUERADE: str(masquerade).lower()}

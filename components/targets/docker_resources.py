@@ -13,6 +13,9 @@ import pulumi
 
 from components.workload import File, Job, Probe
 
+LABEL_STACK = "dev.millrace.stack"
+"""Label of everything on the engine: project and stack."""
+
 
 class MillraceProvider(pulumi.ProviderResource):
     """One Docker engine, as the local provider needs it: PEM texts, not paths."""
@@ -100,8 +103,15 @@ class Subnet(pulumi.CustomResource):
 
     cidr: pulumi.Output[str]
 
-    def __init__(self, name: str, *, pool: str, prefix: int, opts: pulumi.ResourceOptions) -> None:
-        super().__init__("millrace:docker:Subnet", name, {"pool": pool, "prefix": prefix, "cidr": None}, opts)
+    def __init__(
+        self, name: str, *, pool: str, prefix: int, stack: str, opts: pulumi.ResourceOptions
+    ) -> None:
+        super().__init__(
+            "millrace:docker:Subnet",
+            name,
+            {"pool": pool, "prefix": prefix, "stack": stack, "cidr": None},
+            opts,
+        )
 
 
 class VolumeOwner(pulumi.CustomResource):
@@ -129,8 +139,6 @@ def leftovers_hook(
     """
 
     def remove_leftover(args: pulumi.ResourceHookArgs) -> None:
-        from components.targets.docker import LABEL_STACK
-
         engine = _engine(host, materials, ssh_options)
         inputs = args.new_inputs or {}
         container = engine.container(str(inputs["name"]))
@@ -140,6 +148,18 @@ def leftovers_hook(
                 engine.remove(container.id)
 
     return pulumi.ResourceHook("remove-leftover-container", remove_leftover)
+
+
+def unreachable(host: str, materials: Mapping[str, str], ssh_options: Sequence[str]) -> str | None:
+    """Why the engine does not answer, or None: one line instead of one for each resource."""
+    engine = _engine(host, materials, ssh_options)
+    from millrace.engine import EngineError
+
+    try:
+        engine.client  # noqa: B018  # connects
+    except EngineError as error:
+        return str(error)
+    return None
 
 
 _engines: dict[str, object] = {}

@@ -1,8 +1,8 @@
 """The same containers as a compose file: for comparison only.
 
-Compose gets the better deal wherever the two differ: the set-up jobs are left out (its ``--wait`` takes a
-container that ended for a failure), the volumes are there beforehand with the right owner, the files lie on
-the disk, and health checks run every second instead of every fifteen.
+Compose gets the better deal wherever the two differ: the volumes are there beforehand with the right owner,
+the files lie on the disk, and health checks run every second instead of every fifteen. Its ``--wait`` accepts
+that a set-up job ends only when a service depends on it; the portal, the quickest to start, does.
 """
 
 from __future__ import annotations
@@ -37,8 +37,13 @@ class ComposeCopy:
             for r in resources
             if r["type"] == "docker:index/container:Container"
         }
-        services = {c.name: self._service(c.attrs) for c in stack.containers()}
+        services: dict[str, Any] = {c.name: self._service(c.attrs) for c in stack.containers()}
         networks = sorted({n for s in services.values() for n in s["networks"]})
+        jobs = [r["inputs"] for r in resources if r["type"] == "millrace:docker:Job"]
+        services |= {job["name"]: self._job(job) for job in jobs}
+        services[f"{stack.prefix}-portal"]["depends_on"] = {
+            job["name"]: {"condition": "service_completed_successfully"} for job in jobs
+        }
         document = {
             "services": services,
             "networks": {n: self._network(n, index) for index, n in enumerate(networks)},
@@ -112,6 +117,37 @@ class ComposeCopy:
                 for port, bindings in (host["PortBindings"] or {}).items()
                 for binding in bindings
             ],
+        }
+
+    def _job(self, job: dict[str, Any]) -> dict[str, Any]:
+        server = f"{self._stack.prefix}-{job['service']}"
+        volumes = []
+        for file in job["files"]:
+            secret = bool(file["secret"])
+            upload = {
+                "file": file["path"],
+                "content": file["content"],
+                "permissions": "0400" if secret else "0444",
+            }
+            path = self._file(job["name"], upload)
+            if secret:
+                os.chown(path, int(job["uid"]), int(job["uid"]))
+            volumes.append(f"{path}:{file['path']}:ro")
+        return {
+            "image": job["image"],
+            "entrypoint": job["command"],
+            "environment": job["env"],
+            "user": str(int(job["uid"])),
+            "init": True,
+            "restart": "no",
+            "mem_limit": f"{int(job['memoryMib'])}m",
+            "cpus": job["cpus"],
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges:true"],
+            "tmpfs": [f"{path}:{options}" for path, options in job["tmpfs"].items()],
+            "networks": job["networks"],
+            "volumes": volumes,
+            "depends_on": {server: {"condition": "service_healthy"}},
         }
 
     def _file(self, container: str, upload: dict[str, Any]) -> Path:

@@ -55,10 +55,21 @@ class PulumiError(AssertionError):
 class Stack:
     """Drives one stack by the command line, as a user does."""
 
-    def __init__(self, folder: Path, name: str, config: Mapping[str, Any], project: str = "mrtest") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        config: Mapping[str, Any],
+        project: str = "mrtest",
+        *,
+        engine: docker.DockerClient | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
+        """``engine`` and ``address`` are those of another machine the stack runs on."""
         self.folder, self.name, self.project = folder, name, project
         self.prefix = f"{project}-{name}"
-        self.docker = docker.from_env(timeout=120)
+        self.docker = engine or docker.from_env(timeout=120)
+        self.address = address
         folder.mkdir(parents=True, exist_ok=True)
         for entry in LINKED:
             (folder / entry).symlink_to(ROOT / entry)
@@ -71,8 +82,12 @@ class Stack:
             "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}",
             "PULUMI_CONFIG_PASSPHRASE": "integration-tests",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_PARALLEL": "32",
             "PYTHONDONTWRITEBYTECODE": "",
         }
+        if engine:
+            # Whatever went to this machine's own engine would fail.
+            self.environment["DOCKER_HOST"] = "unix:///nonexistent/docker.sock"
         self._salt: str | None = None
         self.config: dict[str, Any] = {}
         self.configure(config)
@@ -207,7 +222,7 @@ class Stack:
         with httpx.Client(verify=_context(ca), http2=True, timeout=30, trust_env=False) as client:
             return client.request(
                 method,
-                f"https://127.0.0.1:{port}{path}",
+                f"https://{self.address}:{port}{path}",
                 auth=(user, password or "") if user else None,
                 headers=headers,
                 extensions={"sni_hostname": name},
