@@ -186,8 +186,9 @@ def test_versions_can_not_be_deleted_for_good() -> None:
     assert allowed(statements(lake="read-write"), "Deny") == {"s3:DeleteObjectVersion"}
 
 
-def test_a_user_without_buckets_has_a_policy_that_grants_no_object() -> None:
-    assert allowed(statements()) == {"s3:ListAllMyBuckets"}
+def test_a_user_without_buckets_is_denied_everything() -> None:
+    assert allowed(statements()) == set()
+    assert allowed(statements(), "Deny") == {"s3:*"}
 
 
 def test_lifecycle_rules() -> None:
