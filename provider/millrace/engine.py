@@ -90,12 +90,16 @@ class Engine:
                 try:
                     self._client = self._connect()
                 except (DockerException, OSError, ValueError) as error:
-                    why = (self._forwarder.last_error if self._forwarder else "") or reason(error)
-                    text = f"Docker engine {self.settings.host}: {why}"
+                    text = f"Docker engine {self.settings.host}: {self.reason(error)}"
                     self._refused = (time.monotonic(), text)
                     self.close()
                     raise EngineError(text) from None
             return self._client
+
+    def reason(self, error: Exception) -> str:
+        """What went wrong, in one line: ssh's own words where its connection ended."""
+        said = self._forwarder.last_error if self._forwarder and not isinstance(error, APIError) else ""
+        return said or reason(error)
 
     def _connect(self) -> docker.DockerClient:
         settings = self.settings

@@ -71,7 +71,7 @@ def _readable(method: Callable[..., _Result]) -> Callable[..., _Result]:
             context.abort(grpc.StatusCode.UNKNOWN, str(error))
         except (DockerException, RequestException) as error:
             name = getattr(request, "urn", "").rpartition("::")[2] or "millrace"
-            context.abort(grpc.StatusCode.UNKNOWN, f"{name}: Docker engine: {reason(error)}")
+            context.abort(grpc.StatusCode.UNKNOWN, f"{name}: {self.engine_error(error)}")
         except Exception as error:
             frame = error.__traceback__
             while frame is not None and frame.tb_next is not None:
@@ -97,6 +97,11 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         """Remove what the connection to the Docker engine left in the file system."""
         if self._docker is not None:
             self._docker.close()
+
+    def engine_error(self, error: Exception) -> str:
+        """An error of the engine's client as the user should read it."""
+        why = self._docker.reason(error) if self._docker else reason(error)
+        return f"Docker engine: {why}"
 
     # -- configuration
 
