@@ -104,7 +104,6 @@ class DockerTarget(pulumi.ComponentResource, Target):
         )
         self._networks = DockerNetworks(
             parent=self,
-            docker_provider=self._docker,
             millrace_provider=self._millrace,
             prefix=self.prefix,
             pool=settings.network.pool,

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pulumi
-import pulumi_docker as docker
 
 from components.options import child_opts
 from components.targets import Scope
-from components.targets.docker_resources import LABEL_STACK, Subnet
+from components.targets.docker_resources import Network
 
 # 30 addresses: enough for the replicas on both sides of a pair.
 _PREFIX_BITS = 27
-
-_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 
 
 class DockerNetworks:
@@ -29,19 +26,17 @@ class DockerNetworks:
         self,
         *,
         parent: pulumi.Resource,
-        docker_provider: docker.Provider,
         millrace_provider: pulumi.ProviderResource,
         prefix: str,
         pool: str,
         labels: Mapping[str, str],
     ) -> None:
         self._parent = parent
-        self._docker = docker_provider
         self._millrace = millrace_provider
         self._prefix = prefix
         self._pool = pool
         self._labels = labels
-        self._made: dict[str, docker.Network] = {}
+        self._made: dict[str, Network] = {}
 
     def of(self, scope: Scope, *, outside: bool, egress: bool) -> Sequence[pulumi.Input[str]]:
         """Names of all networks a container of this service joins."""
@@ -54,25 +49,17 @@ class DockerNetworks:
             networks.append(self._network(f"net-{scope.hostname}--{kind}", internal=False, masquerade=egress))
         return [network.name for network in networks]
 
-    def _network(self, name: str, *, internal: bool, masquerade: bool = False) -> docker.Network:
+    def _network(self, name: str, *, internal: bool, masquerade: bool = False) -> Network:
         if name not in self._made:
-            subnet = Subnet(
-                f"{name}-subnet",
+            self._made[name] = Network(
+                name,
+                network_name=f"{self._prefix}-{name.removeprefix('net-')}",
                 pool=self._pool,
                 prefix=_PREFIX_BITS,
-                stack=self._labels[LABEL_STACK],
-                opts=child_opts(self._parent, provider=self._millrace),
-            )
-            options = {} if internal else {_MASQUERADE: str(masquerade).lower()}
-            self._made[name] = docker.Network(
-                name,
-                name=f"{self._prefix}-{name.removeprefix('net-')}",
-                driver="bridge",
                 internal=internal,
-                ipam_configs=[docker.NetworkIpamConfigArgs(subnet=subnet.cidr)],
-                options=options or None,
-                labels=[docker.NetworkLabelArgs(label=k, value=v) for k, v in self._labels.items()],
-                opts=child_opts(self._parent, provider=self._docker, delete_before_replace=True),
+                masquerade=masquerade,
+                labels=self._labels,
+                opts=child_opts(self._parent, provider=self._millrace, delete_before_replace=True),
             )
         return self._made[name]
 

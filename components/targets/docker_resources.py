@@ -98,20 +98,33 @@ class JobRun(pulumi.CustomResource):
         super().__init__("millrace:docker:Job", name, props, opts)
 
 
-class Subnet(pulumi.CustomResource):
-    """A free address range of the engine; see ``provider/millrace/subnet.py``."""
+class Network(pulumi.CustomResource):
+    """A bridge network with a free address range; see ``provider/millrace/network.py``."""
 
-    cidr: pulumi.Output[str]
+    name: pulumi.Output[str]
 
     def __init__(
-        self, name: str, *, pool: str, prefix: int, stack: str, opts: pulumi.ResourceOptions
+        self,
+        name: str,
+        *,
+        network_name: str,
+        pool: str,
+        prefix: int,
+        internal: bool,
+        masquerade: bool,
+        labels: Mapping[str, str],
+        opts: pulumi.ResourceOptions,
     ) -> None:
-        super().__init__(
-            "millrace:docker:Subnet",
-            name,
-            {"pool": pool, "prefix": prefix, "stack": stack, "cidr": None},
-            opts,
-        )
+        props = {
+            "name": network_name,
+            "pool": pool,
+            "prefix": prefix,
+            "internal": internal,
+            "masquerade": masquerade,
+            "labels": dict(labels),
+            "cidr": None,
+        }
+        super().__init__("millrace:docker:Network", name, props, opts)
 
 
 class VolumeOwner(pulumi.CustomResource):

@@ -2,7 +2,7 @@
 
 ``millrace:docker:Ready``        waits for a container's probe and fails fast with its last log lines
 ``millrace:docker:Job``          runs a container to its end
-``millrace:docker:Subnet``       takes a free address range of the engine for a network
+``millrace:docker:Network``      makes a network with an address range that is free on the engine
 ``millrace:docker:VolumeOwner``  gives a volume to a non-root user
 
 A dynamic resource would do the same, but its errors are Python tracebacks, its code is in the state, and it

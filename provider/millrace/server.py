@@ -31,9 +31,9 @@ from typing_extensions import override
 from millrace import VERSION
 from millrace.engine import Engine, EngineError, HostSettings, reason
 from millrace.job import Job
+from millrace.network import Network
 from millrace.ready import Ready
 from millrace.resources import Call, Resource, ResourceError
-from millrace.subnet import Subnet
 from millrace.volume_owner import VolumeOwner
 
 # Each call may wait for a container; the engine sends as many at once as its --parallel allows.
@@ -42,7 +42,7 @@ _PARENT_S = 2.0
 # Job files and log tails exceed gRPC's 4 MiB only in theory, but a refused message is a poor error.
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
-RESOURCES: dict[str, Resource] = {r.type_token: r for r in (Ready(), Job(), Subnet(), VolumeOwner())}
+RESOURCES: dict[str, Resource] = {r.type_token: r for r in (Ready(), Job(), Network(), VolumeOwner())}
 
 _Result = TypeVar("_Result")
 

@@ -59,8 +59,10 @@ def main() -> None:
         down = ["destroy", "--yes", "--skip-preview", "--stack", stack.name]
         cached = _measure(options.runs, stack.up, lambda: stack.pulumi(*down))
         stack.pulumi(*down)
-        compose = _measure(options.runs, copy.up, copy.reset)
-        copy.down()
+        try:
+            compose = _measure(options.runs, copy.up, copy.reset)
+        finally:
+            copy.down()
         ratio = statistics.median(cached) / statistics.median(compose)
         rows += [
             Row("up, nothing to do", noop, "at most 8 s"),

@@ -49,7 +49,8 @@ class ComposeCopy:
             "networks": {n: self._network(n, index) for index, n in enumerate(networks)},
             "volumes": {name: {"name": f"{_PROJECT}-{name}", "external": True} for name in self._volumes},
         }
-        (folder / "compose.yaml").write_text(yaml.safe_dump(document))
+        # A dollar sign would be the start of a variable.
+        (folder / "compose.yaml").write_text(yaml.safe_dump(document).replace("$", "$$"))
 
     def up(self) -> None:
         """Bring everything up and wait until it is healthy."""

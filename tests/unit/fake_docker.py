@@ -108,7 +108,9 @@ class FakeDocker:
         self.containers = SimpleNamespace(get=self._get, create=self._create)
         self.images = SimpleNamespace(get=self._image)
         self.volumes = SimpleNamespace(get=self._volume)
-        self.networks = SimpleNamespace(list=self._networks, get=self._network)
+        self.overlapping: set[str] = set()
+        self.made_networks: dict[str, FakeNetwork] = {}
+        self.networks = SimpleNamespace(list=self._networks, get=self._network, create=self._create_network)
         self.api = SimpleNamespace(
             create_host_config=lambda **options: HostConfig(version="1.41", **options),
             create_container=lambda image, **options: {"Id": self._create(image, **options).id},
@@ -146,15 +148,54 @@ class FakeDocker:
         if name not in self.volume_names:
             raise NotFound("no such volume")
 
-    def _networks(self) -> Iterable[Any]:
+    def _networks(self, names: list[str] | None = None) -> Iterable[Any]:
         with self.lock:
-            return [_network(cidr, stack) for cidr, stack in self.ranges]
+            if names is not None:
+                return [n for n in self.made_networks.values() if f"^{n.name}$" in names]
+            return [*(_range(cidr) for cidr, _ in self.ranges), *self.made_networks.values()]
 
     def _network(self, name: str) -> Any:
+        for network in self.made_networks.values():
+            if name in (network.id, network.name):
+                return network
+        if name.startswith("id-"):
+            raise NotFound("no such network")
         return SimpleNamespace(connect=lambda container: self.joined.append((name, container.name)))
 
+    def _create_network(self, name: str, *, ipam: Any, labels: dict[str, str], **options: Any) -> FakeNetwork:
+        cidr = ipam["Config"][0]["Subnet"]
+        with self.lock:
+            if cidr in self.overlapping:
+                raise api_error(403, "Pool overlaps with other one on this address space")
+            network = FakeNetwork(self, name, cidr, labels, options)
+            self.made_networks[network.id] = network
+        return network
 
-def _network(cidr: str, stack: str | None) -> Any:
-    labels = {"dev.millrace.stack": stack} if stack else None
-    config = [{"Subnet": cidr}] if cidr else None
-    return SimpleNamespace(attrs={"IPAM": {"Config": config}, "Labels": labels})
+
+class FakeNetwork:
+    """A network as the engine's client shows it."""
+
+    def __init__(
+        self, docker: FakeDocker, name: str, cidr: str, labels: dict[str, str], options: dict[str, Any]
+    ) -> None:
+        self.docker, self.name, self.id, self.options = docker, name, f"id-{name}", options
+        self.attrs: dict[str, Any] = {
+            "IPAM": {"Config": [{"Subnet": cidr}]},
+            "Labels": labels,
+            "Containers": {},
+        }
+
+    def reload(self) -> None:
+        pass
+
+    def disconnect(self, container: str, *, force: bool) -> None:
+        assert force
+        self.attrs["Containers"].pop(container)
+
+    def remove(self) -> None:
+        assert not self.attrs["Containers"], "the engine refuses while a container is attached"
+        del self.docker.made_networks[self.id]
+
+
+def _range(cidr: str) -> Any:
+    return SimpleNamespace(attrs={"IPAM": {"Config": [{"Subnet": cidr}] if cidr else None}, "Labels": None})

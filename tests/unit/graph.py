@@ -177,7 +177,7 @@ class _Mocks(mocks.Mocks):
             "tls:index/certRequest:CertRequest": {"certRequestPem": f"request {name}"},
             "tls:index/locallySignedCert:LocallySignedCert": {"certPem": f"certificate {name}"},
             "docker:index/remoteImage:RemoteImage": {"imageId": f"sha256:{name}"},
-            "millrace:docker:Subnet": {"cidr": "10.213.0.0/27"},
+            "millrace:docker:Network": {"cidr": "10.213.0.0/27"},
         }
         return f"id-{name}", {**args.inputs, **made.get(args.typ, {})}
 

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import millrace.job
+import millrace.network
 import millrace.ready
-import millrace.subnet
 import pytest
 from fake_docker import NOW, STARTED, FakeContainer, FakeDocker, api_error
 from millrace.engine import Engine, HostSettings
 from millrace.job import Job
+from millrace.network import Network
 from millrace.ready import Ready
 from millrace.resources import Call, ResourceError
-from millrace.subnet import Subnet
 from millrace.volume_owner import VolumeOwner
 
 
@@ -30,7 +30,7 @@ def docker() -> FakeDocker:
 def call(docker: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     monkeypatch.setattr(millrace.job, "_POLL_S", 0.001)
     monkeypatch.setattr(millrace.ready, "_POLL_S", 0.001)
-    monkeypatch.setattr(millrace.subnet, "_taken", set())
+    monkeypatch.setattr(millrace.network, "_taken", set())
     engine = Engine(HostSettings(host="unix:///nowhere.sock"))
     engine._client = docker
     yield Call(engine=engine, progress=lambda text: None, cancelled=threading.Event())
@@ -320,48 +320,79 @@ def test_deleting_a_job_is_no_matter_when_it_is_gone(call: Call, docker: FakeDoc
     assert docker.by_id == {}
 
 
-# -- Subnet
+# -- Network
 
-POOL = {"pool": "10.213.0.0/22", "prefix": 24.0, "cidr": None}
+NETWORK = {
+    "name": "millrace-test-net", "pool": "10.213.0.0/22", "prefix": 24.0, "internal": True,
+    "masquerade": False, "labels": {"dev.millrace.stack": "millrace/test"}, "cidr": None,
+}  # fmt: skip
+
+
+def named(name: str, **more: Any) -> dict[str, Any]:
+    return {**NETWORK, "name": name, **more}
 
 
 def test_the_first_free_range_is_taken(call: Call, docker: FakeDocker) -> None:
     docker.ranges = [("172.17.0.0/16", None), ("10.213.0.0/25", None), ("fd00::/64", None), ("", None)]
-    assert Subnet().create(call, POOL) == ("10.213.1.0/24", {**POOL, "cidr": "10.213.1.0/24"})
-    assert Subnet().create(call, POOL)[0] == "10.213.2.0/24"
-    assert Subnet().create(call, POOL)[0] == "10.213.3.0/24"
+    id_, outs = Network().create(call, named("a"))
+    assert (id_, outs["cidr"]) == ("id-a", "10.213.1.0/24")
+    assert [Network().create(call, named(n))[1]["cidr"] for n in "bc"] == ["10.213.2.0/24", "10.213.3.0/24"]
     with pytest.raises(ResourceError, match=r"network.pool 10\.213\.0\.0/22: no free /24 range"):
-        Subnet().create(call, POOL)
+        Network().create(call, named("d"))
+
+
+def test_a_range_that_another_stack_got_first_is_passed_over(call: Call, docker: FakeDocker) -> None:
+    docker.overlapping = {"10.213.0.0/24", "10.213.1.0/24"}
+    assert Network().create(call, NETWORK)[1]["cidr"] == "10.213.2.0/24"
+    docker.overlapping = {f"10.213.{n}.0/24" for n in range(4)}
+    with pytest.raises(ResourceError, match="no free /24 range"):
+        Network().create(call, named("b"))
 
 
 def test_ranges_taken_at_the_same_time_differ(call: Call, docker: FakeDocker) -> None:
     props = {"pool": "10.213.0.0/16", "prefix": 27.0}
     with ThreadPoolExecutor(16) as pool:
-        ids = list(pool.map(lambda _: Subnet().create(call, props)[0], range(64)))
-    assert len(set(ids)) == 64
+        made = list(pool.map(lambda n: Network().create(call, named(f"n{n}", **props))[1], range(64)))
+    assert len({outs["cidr"] for outs in made}) == 64
 
 
-def test_stacks_begin_their_search_at_different_places(call: Call, docker: FakeDocker) -> None:
-    props = {"pool": "10.213.0.0/16", "prefix": 27.0}
-    firsts = {Subnet().create(call, {**props, "stack": f"millrace/{name}"})[0] for name in "abcdefgh"}
-    millrace.subnet._taken.clear()
-    assert len(firsts) == 8
-    again = Subnet().create(call, {**props, "stack": "millrace/a"})[0]
-    assert again in firsts
-    small = [Subnet().create(call, {**POOL, "stack": "millrace/a"})[0] for _ in range(4)]
-    assert len(set(small)) == 4
+@pytest.mark.parametrize(
+    ("internal", "masquerade", "options"),
+    [
+        (True, False, {}),
+        (False, False, {"com.docker.network.bridge.enable_ip_masquerade": "false"}),
+        (False, True, {"com.docker.network.bridge.enable_ip_masquerade": "true"}),
+    ],
+)
+def test_ways_out(call: Call, docker: FakeDocker, internal: bool, masquerade: bool, options: Any) -> None:
+    Network().create(call, {**NETWORK, "internal": internal, "masquerade": masquerade})
+    (network,) = docker.made_networks.values()
+    assert network.options["internal"] is internal
+    assert network.options["options"] == options
 
 
-def test_a_range_another_stack_got_first_is_given_up(call: Call, docker: FakeDocker) -> None:
-    props = {**POOL, "stack": "millrace/a", "cidr": "10.213.1.0/24"}
-    docker.ranges = [("10.213.1.0/24", "millrace/a")]
-    assert Subnet().read(call, "10.213.1.0/24", props) == props
-    docker.ranges = [("10.213.1.0/25", "millrace/b")]
-    assert Subnet().read(call, "10.213.1.0/24", props) is None
+def test_a_leftover_of_this_stack_is_replaced_and_anothers_refused(call: Call, docker: FakeDocker) -> None:
+    Network().create(call, NETWORK)
+    docker.made_networks["id-millrace-test-net"].attrs["Containers"] = {"stranded": {}}
+    Network().create(call, NETWORK)
+    assert docker.made_networks["id-millrace-test-net"].attrs["Containers"] == {}
+    with pytest.raises(ResourceError, match="exists already and is not of this stack"):
+        Network().create(call, {**NETWORK, "labels": {"dev.millrace.stack": "millrace/other"}})
 
 
-def test_an_update_keeps_the_range(call: Call) -> None:
-    assert Subnet().update(call, "10.213.1.0/24", POOL)["cidr"] == "10.213.1.0/24"
+def test_a_network_removed_by_hand_is_made_again(call: Call, docker: FakeDocker) -> None:
+    id_, outs = Network().create(call, NETWORK)
+    assert Network().read(call, id_, outs) == outs
+    docker.made_networks.clear()
+    assert Network().read(call, id_, outs) is None
+    Network().delete(call, id_, outs)
+
+
+def test_deleting_a_network_detaches_what_is_left_in_it(call: Call, docker: FakeDocker) -> None:
+    id_, outs = Network().create(call, NETWORK)
+    docker.made_networks[id_].attrs["Containers"] = {"stranded": {}}
+    Network().delete(call, id_, outs)
+    assert docker.made_networks == {}
 
 
 # -- VolumeOwner

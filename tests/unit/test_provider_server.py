@@ -86,10 +86,9 @@ def test_nothing_changed(servicer: Servicer) -> None:
         ("Ready", READY, {**READY, "probe": ["ask", "more"], "deadline": 6}, ["deadline", "probe"], []),
         ("Job", {"triggers": []}, {"triggers": ["1"]}, ["triggers"], []),
         ("Job", {"files": [{"content": "a"}]}, {"files": [{"content": "b"}]}, ["files"], []),
-        ("Subnet", {"pool": "a", "prefix": 27}, {"pool": "b", "prefix": 27}, ["pool"], ["pool"]),
+        ("Network", {"pool": "a", "prefix": 27}, {"pool": "b", "prefix": 27}, ["pool"], ["pool"]),
         ("VolumeOwner", {"volume": "a", "uid": 1}, {"volume": "b", "uid": 2}, ["uid", "volume"], ["volume"]),
         ("VolumeOwner", {"image": "a"}, {"image": "b"}, [], []),
-        ("Subnet", {"pool": "a"}, {"pool": "a", "stack": "b"}, [], []),
     ],
 )
 def test_what_changes_and_what_replaces(
@@ -217,13 +216,13 @@ def test_cancel_reaches_what_waits(provider: Any, docker: FakeDocker) -> None:
 
 
 def test_the_program_and_the_provider_agree_on_names() -> None:
+    from millrace.network import LABEL_STACK
     from millrace.server import RESOURCES
-    from millrace.subnet import LABEL_STACK
 
     from components.targets import docker as target
 
     assert LABEL_STACK == target.LABEL_STACK
-    assert set(RESOURCES) == {f"millrace:docker:{n}" for n in ("Ready", "Job", "Subnet", "VolumeOwner")}
+    assert set(RESOURCES) == {f"millrace:docker:{n}" for n in ("Ready", "Job", "Network", "VolumeOwner")}
 
 
 # -- the process
