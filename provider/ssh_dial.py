@@ -3,9 +3,9 @@
 
     ssh_dial.py HOST PORT
 
-sshd lets ten sessions share a connection (MaxSessions) and, while ten connections have not logged in yet, turns
-away others at random (MaxStartups). An update of many resources exceeds both at once: who is turned away has
-to come again, which ssh itself does not do. Only the standard library: it runs with any Python.
+sshd lets ten sessions share a connection (MaxSessions) and, while ten connections have not logged in yet,
+turns away others at random (MaxStartups). An update of many resources exceeds both at once: who is turned
+away has to come again, which ssh itself does not do. Only the standard library: it runs with any Python.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def dial(host: str, port: int) -> socket.socket:
         connection.close()
         if time.monotonic() > deadline:
             raise ConnectionRefusedError(f"turned away for {_PATIENCE_S:.0f} s (see MaxStartups of sshd)")
-        time.sleep(random.uniform(0.05, 0.4))
+        time.sleep(random.uniform(0.05, 0.4))  # noqa: S311 - no secret, only not all at once
 
 
 def _welcome(connection: socket.socket) -> bool:

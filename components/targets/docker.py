@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import getpass
 import re
+import subprocess
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pulumi
@@ -56,6 +58,9 @@ _SSH_MULTIPLEX = (
     "-o",
     "ConnectTimeout=10",
 )
+
+# Who is refused nevertheless comes again. Relative: an absolute path would differ by checkout.
+_SSH_DIAL = ("-o", "ProxyCommand=python3 provider/ssh_dial.py %h %p", "-o", "ProxyUseFdpass=yes")
 
 _TMP = "/tmp"
 _TMPFS = "rw,noexec,nosuid,nodev,size=64m,mode=1777"
@@ -347,7 +352,20 @@ def _ssh_options(target: DockerSettings) -> tuple[str, ...]:
         return ()
     # Without the folder ssh refuses to share its connection, and ends. It looks there whatever HOME says.
     Path(f"~{getpass.getuser()}/.ssh").expanduser().mkdir(mode=0o700, exist_ok=True)
-    return (*_SSH_MULTIPLEX, "-o", "BatchMode=yes", *target.ssh_options)
+    own = target.ssh_options
+    dial = () if _ssh_has_proxy(target.host, own) else _SSH_DIAL
+    return (*_SSH_MULTIPLEX, *dial, "-o", "BatchMode=yes", *own)
+
+
+@cache
+def _ssh_has_proxy(host: str, options: tuple[str, ...]) -> bool:
+    """Whether the user's own settings of ssh say how to get there."""
+    command = ["ssh", *options, "-G", host]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return said.returncode != 0 or re.search(r"(?m)^proxy(command|jump) (?!none$)", said.stdout) is not None
 
 
 def _host(target: DockerSettings) -> dict[str, str]:

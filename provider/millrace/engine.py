@@ -55,6 +55,19 @@ class HostSettings:
         )
 
 
+class _APIClient(docker.APIClient):  # type: ignore[misc]
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        # Otherwise REQUESTS_CA_BUNDLE takes the place of the engine's own CA (requests#3829).
+        return super().merge_environment_settings(
+            url, proxies, stream, self.verify if verify is None else verify, cert
+        )
+
+
+class _Client(docker.DockerClient):  # type: ignore[misc]
+    def __init__(self, **settings: Any) -> None:
+        self.api = _APIClient(**settings)
+
+
 class Engine:
     """A lazily connected client, shared by all calls of one provider process."""
 
@@ -117,9 +130,7 @@ class Engine:
                 verify=True,
             )
         # More connections than requests' default of ten: every waiting resource holds one.
-        return docker.DockerClient(
-            base_url=host, tls=tls or False, timeout=_TIMEOUT_S, max_pool_size=64, version="auto"
-        )
+        return _Client(base_url=host, tls=tls or False, timeout=_TIMEOUT_S, max_pool_size=64, version="auto")
 
     def _pem_file(self, name: str, text: str) -> str:
         # The TLS library takes paths only and opens them for each connection.

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 
 _CHUNK = 64 * 1024
 _END_S = 1.0
+# What ssh adds when the connection was not made, after the line that says why.
+_CONSEQUENCES = ("mm_receive_fd:", "proxy dialer ", "ControlSocket ", "mux_client_")
 
 
 class SSHForwarder:
@@ -94,7 +96,8 @@ class SSHForwarder:
         # Read all the time: ssh would stop at a full pipe.
         with errors:
             for line in errors:
-                if text := line.decode(errors="replace").strip():
+                text = line.decode(errors="replace").strip()
+                if text and not text.startswith(_CONSEQUENCES):
                     self.last_error = text
 
 
