@@ -111,7 +111,7 @@ class Engine:
 
     def reason(self, error: Exception) -> str:
         """What went wrong, in one line: ssh's own words where its connection ended."""
-        said = self._forwarder.last_error if self._forwarder and not isinstance(error, APIError) else ""
+        said = self._forwarder.reason() if self._forwarder and not isinstance(error, APIError) else ""
         return said or reason(error)
 
     def _connect(self) -> docker.DockerClient:

@@ -20,8 +20,11 @@ from urllib.parse import urlsplit
 
 _CHUNK = 64 * 1024
 _END_S = 1.0
-# What ssh adds when the connection was not made, after the line that says why.
-_CONSEQUENCES = ("mm_receive_fd:", "proxy dialer ", "ControlSocket ", "mux_client_")
+_TRY_S = 5.0
+# What ssh says of its own affairs, before or after the line that says why it gave up.
+_CONSEQUENCES = ("mm_receive_fd:", "ControlSocket ", "mux_client_")
+# With ControlPersist, ssh silences the command that makes its connections: the cause is not told.
+_NO_CONNECTION = "proxy dialer did not pass back a connection"
 
 
 class SSHForwarder:
@@ -35,12 +38,13 @@ class SSHForwarder:
         url = urlsplit(host)
         if url.scheme != "ssh" or not url.hostname:
             raise ValueError(f"{host}: expected ssh://[user@]host[:port]")
-        self._command = ["ssh", "-T", *options]
+        self._host = [*options]
         if url.username:
-            self._command += ["-l", url.username]
+            self._host += ["-l", url.username]
         if url.port:
-            self._command += ["-p", str(url.port)]
-        self._command += ["--", url.hostname, "docker", "system", "dial-stdio"]
+            self._host += ["-p", str(url.port)]
+        self._host += ["--", url.hostname]
+        self._command = ["ssh", "-T", *self._host, "docker", "system", "dial-stdio"]
         self.path = Path(tempfile.mkdtemp(prefix="millrace-ssh-")) / "docker.sock"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(self.path))
@@ -53,6 +57,22 @@ class SSHForwarder:
         """Stop listening and remove the socket."""
         _hang_up(self._listener)
         shutil.rmtree(self.path.parent, ignore_errors=True)
+
+    def reason(self) -> str:
+        """Why the last connection that failed did; empty when none has."""
+        return self._unreachable() if self.last_error == _NO_CONNECTION else self.last_error
+
+    def _unreachable(self) -> str:
+        said = subprocess.run(["ssh", "-G", *self._host], capture_output=True, text=True).stdout
+        names = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+        try:
+            address = names["hostname"], int(names["port"])
+            socket.create_connection(address, timeout=_TRY_S).close()
+        except OSError as error:
+            return f"connect to host {names['hostname']} port {names['port']}: {error.strerror or error}"
+        except (KeyError, ValueError):
+            pass
+        return self.last_error
 
     def _accept(self) -> None:
         while True:

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import docker
@@ -78,13 +79,15 @@ class Registry:
         auth = (self.username, self.password)
         return httpx.get(f"http://{self.address}{path}", auth=auth, trust_env=False)
 
-    def fill(self, image: str, reference: str) -> str:
+    def fill(self, image: str, reference: str, *, without: Sequence[str] = ()) -> str:
         """Push an image that works like ``image`` and is told from it by a label; returns its digest.
 
-        The engine keeps no tag of it: who wants it must pull.
+        The engine keeps no tag of it: who wants it must pull. ``without`` names commands it does not have.
         """
         repository, tag = f"{self.address}/{reference}".rsplit(":", 1)
         text = f"FROM {image}\nLABEL {_MARK}={reference}\n"
+        if without:
+            text += f"USER 0\nRUN cd /usr/bin && rm {' '.join(without)}\nUSER 65534\n"
         made, _ = self._docker.images.build(
             fileobj=io.BytesIO(text.encode()), tag=f"{repository}:{tag}", rm=True
         )

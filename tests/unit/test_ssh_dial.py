@@ -13,6 +13,7 @@ import docker
 import pytest
 import ssh_dial
 from millrace.engine import _APIClient
+from millrace.ssh import SSHForwarder
 
 from components.targets import docker as docker_target
 
@@ -73,6 +74,18 @@ def test_nobody_there() -> None:
         done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == f"connect to host 127.0.0.1 port {port}: Connection refused\n"
+
+
+def test_the_cause_is_told_though_ssh_does_not() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        forwarder = SSHForwarder(f"ssh://u@127.0.0.1:{port}", ("-F", "/dev/null"))
+        forwarder.last_error = "proxy dialer did not pass back a connection"
+        assert forwarder.reason() == f"connect to host 127.0.0.1 port {port}: Connection refused"
+        forwarder.last_error = "Host key verification failed."
+        assert forwarder.reason() == "Host key verification failed."
+        forwarder.close()
 
 
 def test_the_way_the_user_goes_is_kept() -> None:
