@@ -242,6 +242,9 @@ def policy_json(user: PlannedUser) -> str:
     if not statements:
         # Leave to list would show the names of all buckets.
         statements.append(_statement("Deny", ("s3:*",), "arn:aws:s3:::*"))
+    # MinIO lets users make more access keys and change their own secret unless it is denied: both would
+    # outlive a rotation.
+    statements.append({"Effect": "Deny", "Action": ["admin:CreateServiceAccount", "admin:CreateUser"]})
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2) + "\n"
 
 

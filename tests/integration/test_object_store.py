@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 import urllib3
-from minio import Minio
-from minio.error import S3Error
+from minio import Minio, MinioAdmin
+from minio.credentials import StaticProvider
+from minio.error import MinioAdminException, S3Error
 
 from tests.integration.clients import ca_file, object_store
 from tests.integration.conftest import USERS
@@ -212,6 +213,28 @@ def test_wrong_keys(stack: Stack) -> None:
     # The server's default administrator.
     with refused("InvalidAccessKeyId"):
         object_store(stack, "minioadmin", secret="minioadmin").list_buckets()
+
+
+@pytest.mark.parametrize("user", ["loader", "viewer", "idle"])
+def test_users_make_no_keys_of_their_own(stack: Stack, user: str) -> None:
+    """More access keys, or a secret they chose themselves, would outlive a rotation."""
+    secret = stack.outputs_once["credentials"]["object_store"][user]
+    admin = MinioAdmin(
+        endpoint=f"localhost:{stack.config['object_store']['loopback_port']}",
+        credentials=StaticProvider(user, secret),
+        region="us-east-1",
+        http_client=urllib3.PoolManager(
+            cert_reqs="CERT_REQUIRED", ca_certs=ca_file(stack), retries=False, timeout=urllib3.Timeout(10)
+        ),
+    )
+    with pytest.raises(MinioAdminException, match="AccessDenied"):
+        admin.add_service_account(access_key=f"more-{user}", secret_key="chosen-by-themselves", name="more")
+    with pytest.raises(MinioAdminException, match="AccessDenied"):
+        admin.user_add(user, "chosen-by-themselves")
+    with pytest.raises(MinioAdminException, match="AccessDenied"):
+        admin.user_list()
+    with refused("InvalidAccessKeyId"):
+        object_store(stack, f"more-{user}", secret="chosen-by-themselves").list_buckets()
 
 
 def test_without_keys_nothing_is_there(stack: Stack) -> None:
