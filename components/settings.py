@@ -32,6 +32,7 @@ from components.settings_types import (
     Line,
     MiB,
     Mirror,
+    MirrorUrl,
     Model,
     Name,
     Pool,
@@ -113,6 +114,23 @@ class Registry(Model):
     """User of the registry."""
     password: SecretStr | None = None
     """Password of the registry: `pulumi config set --secret --path millrace:registry.password`."""
+
+
+class PackageMirrors(Model):
+    """Package registries for builds, instead of the public ones. They need no login."""
+
+    apt: MirrorUrl | None = None
+    """Folder that holds `debian` and `debian-security`."""
+    pypi: MirrorUrl | None = None
+    """Index of Python packages, as pip's index-url."""
+    go: MirrorUrl | None = None
+    """Go module proxy, as GOPROXY."""
+
+    @property
+    def build_args(self) -> dict[str, str]:
+        """Arguments of the Dockerfiles in images/."""
+        named = {"APT_MIRROR": self.apt, "PIP_INDEX_URL": self.pypi, "GOPROXY": self.go}
+        return {name: url for name, url in named.items() if url is not None}
 
 
 class TlsMode(StrEnum):
@@ -198,6 +216,8 @@ class PlatformSettings(Model):
     """credential id -> any text; another text generates another password. `all` rotates all."""
     time_zone: TimeZone = "UTC"
     """IANA time zone of every container."""
+    package_mirrors: PackageMirrors = PackageMirrors()
+    """Mirrors of the package registries that builds take from, for networks that reach no others."""
     ca_bundle: ExistingFile | None = None
     """PEM file with more CAs to trust in builds and in containers that call out."""
     network: Network = Network()

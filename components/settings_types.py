@@ -226,6 +226,10 @@ Mirror = Annotated[
     str,
     Form(r"[a-z0-9][a-z0-9.-]*(:\d{1,5})?(/[a-z0-9._-]+)*", "write host[:port][/prefix], without https://"),
 ]
+# An address with a password would be in the image's history.
+MirrorUrl = Annotated[
+    str, Form(r"https?://[^@\s,|]+", "write one https:// address without user and password")
+]
 Email = Annotated[str, Form(r"[^@\s]+@[^@\s]+\.[^@\s]+", "write one such as ops@example.com")]
 
 Domain = Annotated[str, AfterValidator(_domain)]

@@ -81,7 +81,9 @@ def _bootstrap(target: Target) -> None:
                 # A closed network often has a mirror of its own, which this machine already uses.
                 say("base image", "Debian's own mirror failed, trying this machine's")
                 _mmdebstrap(archive, ["/etc/apt/sources.list", *_source_lists()])
-            run("base image", target.docker("import", "--change", 'CMD ["bash"]', str(archive), IMAGE))
+            command = target.docker("import", "--change", 'CMD ["bash"]', "-", IMAGE)
+            with archive.open("rb") as content:
+                run("base image", command, stdin=content)
 
 
 def _mmdebstrap(archive: Path, sources: list[str]) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 _START = time.monotonic()
 _TICK_SECONDS = 10.0
@@ -64,6 +65,7 @@ def run(
     on_line: Callable[[str], None] | None = None,
     timeout: float | None = None,
     hint: str = "",
+    stdin: IO[bytes] | None = None,
 ) -> list[str]:
     """Run a command to its end and return what it wrote, line by line.
 
@@ -80,7 +82,7 @@ def run(
             [str(part) for part in command],
             cwd=cwd,
             env={**os.environ, **env} if env else None,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin or subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -118,6 +120,7 @@ def run(
         what = " ".join([Path(command[0]).name, *map(str, command[1:3])])
         raise SetupError(
             f"{step}: `{what}` failed (exit code {process.returncode}); its last lines are above"
+            + (f": {hint}" if hint else "")
         )
     return lines
 

@@ -29,7 +29,8 @@ from scripts.console import SetupError, main, say
 from scripts.versions import ROOT
 
 FOLDER = ROOT / "docs" / "images"
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""Names of programs that will do, on PATH."""
 _WIDTH, _HEIGHT = 960, 560
 _SECONDS = 20
 
@@ -38,7 +39,7 @@ class Browser:
     """Headless Chromium, spoken to in JSON messages that end with a NUL byte on two pipes."""
 
     def __init__(self, profile: Path, trusted_key: str) -> None:
-        found = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
+        found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
         if found is None:
             raise SetupError("screenshots: no Chromium on PATH (Debian: sudo apt-get install chromium)")
         to_browser, self._write = os.pipe()
@@ -119,7 +120,7 @@ def _outputs(stack: str) -> dict[str, Any]:
     return outputs
 
 
-def _server_key(host: str, port: int, ca: str) -> str:
+def server_key(host: str, port: int, ca: str) -> str:
     """Digest of the server's public key as Chromium takes it, once the CA has verified the server."""
     context = ssl.create_default_context(cadata=ca)
     # Browsers know these names by themselves, the C library may not.
@@ -159,7 +160,7 @@ def _main() -> int:
     outputs = _outputs(stack)
     url = outputs["urls"]["portal"]["url"]
     parts = urlsplit(url)
-    key = _server_key(str(parts.hostname), parts.port or 443, outputs["ca_certificate"])
+    key = server_key(str(parts.hostname), parts.port or 443, outputs["ca_certificate"])
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="millrace-", ignore_cleanup_errors=True) as profile:
         browser = Browser(Path(profile), key)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from scripts.versions import ROOT
 
@@ -23,6 +25,8 @@ class Target:
     """unix://, tcp:// or ssh://; None is the machine's own engine."""
     options: tuple[str, ...] = ()
     """Further arguments of the docker command (TLS)."""
+    ssh_options: tuple[str, ...] = ()
+    """Further arguments for ssh, which the docker command itself can't pass on."""
     builds_images: bool = True
 
     @property
@@ -32,6 +36,12 @@ class Target:
 
     def docker(self, *arguments: str) -> list[str]:
         """The command line of a docker command on this engine."""
+        if self.host and self.ssh_options:
+            url = urlsplit(self.host)
+            user = ["-l", url.username] if url.username else []
+            port = ["-p", str(url.port)] if url.port else []
+            remote = shlex.join(["docker", *arguments])
+            return ["ssh", *self.ssh_options, *user, *port, "--", str(url.hostname), remote]
         where = ["--host", self.host] if self.host else []
         return ["docker", *where, *self.options, *arguments]
 
@@ -42,12 +52,22 @@ def from_config(config: dict[str, object], environment: dict[str, str]) -> Targe
     target: dict[str, object] = settings if isinstance(settings, dict) else {}
     host = target.get("host") or environment.get("DOCKER_HOST") or None
     flags = {"ca": "--tlscacert", "certificate": "--tlscert", "key": "--tlskey"}
-    options = tuple(f"{flag}={target[key]}" for key, flag in flags.items() if target.get(key))
+    listed = target.get("ssh_options")
+    ssh_options = tuple(str(option) for option in listed) if isinstance(listed, list) else ()
+    # No shell is between here and docker to expand a `~`.
+    options = tuple(
+        f"{flag}={Path(str(target[key])).expanduser()}" for key, flag in flags.items() if target.get(key)
+    )
     return Target(
         host=str(host) if host else None,
         options=("--tlsverify", *options) if options else (),
-        builds_images=config.get("millrace:images", "build") != "upstream",
+        ssh_options=ssh_options if str(host).startswith("ssh://") else (),
+        builds_images=config.get("millrace:images", "build") != "upstream" or _one_service_builds(config),
     )
+
+
+def _one_service_builds(config: dict[str, object]) -> bool:
+    return any(isinstance(own, dict) and own.get("images") == "build" for own in config.values())
 
 
 def is_configured(stack: str) -> bool:

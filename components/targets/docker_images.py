@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pulumi
 import pulumi_docker as docker
 
@@ -13,10 +15,18 @@ from components.settings import ImageSource
 class DockerImages:
     """Makes each image once. Images stay on the engine after ``destroy``: other stacks may use them."""
 
-    def __init__(self, *, parent: pulumi.Resource, provider: docker.Provider, mirror: str | None) -> None:
+    def __init__(
+        self,
+        *,
+        parent: pulumi.Resource,
+        provider: docker.Provider,
+        mirror: str | None,
+        build_args: Mapping[str, str],
+    ) -> None:
         self._parent = parent
         self._provider = provider
         self._mirror = mirror
+        self._build_args = dict(build_args)
         self._made: dict[str, docker.RemoteImage] = {}
 
     def image(self, name: str, source: ImageSource, override: str | None) -> pulumi.Output[str]:
@@ -47,7 +57,7 @@ class DockerImages:
                 build=docker.RemoteImageBuildArgs(
                     context=str(IMAGES),
                     dockerfile=f"{name}/Dockerfile",
-                    build_args={argument: image.name for argument, image in bases.items()},
+                    build_args={**self._build_args, **{key: image.name for key, image in bases.items()}},
                     # BuildKit through the engine's own API: buildx would build on the local default engine
                     # whatever host the provider has.
                     version="2",
@@ -59,7 +69,6 @@ class DockerImages:
                     self._parent,
                     provider=self._provider,
                     depends_on=list(bases.values()),
-                    delete_before_replace=True,
                 ),
             )
         return self._made[name]

@@ -24,6 +24,8 @@ from docker.models.containers import Container
 ROOT = Path(__file__).resolve().parents[2]
 LINKED = ("components", "configs", "images", "provider", "__main__.py", ".venv")
 DOMAIN = "data.localhost"
+# Another run of the tests on the same engine has other names.
+PROJECT = f"mrt{os.getpid()}"
 UP_TIMEOUT_S = 900
 
 
@@ -60,7 +62,7 @@ class Stack:
         folder: Path,
         name: str,
         config: Mapping[str, Any],
-        project: str = "mrtest",
+        project: str = PROJECT,
         *,
         engine: docker.DockerClient | None = None,
         address: str = "127.0.0.1",
@@ -193,7 +195,7 @@ class Stack:
 
     def remains(self) -> list[str]:
         """Names of all containers, networks and volumes of the stack on the engine."""
-        named = [c.name for c in self.docker.containers.list(all=True)]
+        named = [c.name for c in self.docker.containers.list(all=True, ignore_removed=True)]
         named += [n.name for n in self.docker.networks.list()]
         named += [v.name for v in self.docker.volumes.list()]
         return sorted(n for n in named if n.startswith(f"{self.prefix}-"))

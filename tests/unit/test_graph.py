@@ -53,6 +53,8 @@ OTHERS: dict[str, Any] = {
     "time_zone": "Europe/Berlin",
     "network": {"pool": "172.30.0.0/16"},
     "protect_data": True,
+    # Its certificates are kept in a volume that is never protected.
+    "tls": {"mode": "letsencrypt", "email": "ops@example.org", "server": "https://acme.example.org/d"},
     "target": {"host": "ssh://u@h:22", "ssh_options": ["-i", "~/.ssh/deploy"]},
 }
 MIRROR: dict[str, Any] = {
@@ -60,7 +62,7 @@ MIRROR: dict[str, Any] = {
     "registry": {"mirror": "r.example:5000/hub", "username": "u", "password": PLANTED},
 }
 ALONE = json.dumps({"database": {}, "app": {}})
-LETSENCRYPT = {"mode": "letsencrypt", "email": "ops@example.org", "server": "https://acme.example.org/d"}
+LETSENCRYPT = OTHERS["tls"]
 GRAPHS = {
     "fake": lambda: fake(),
     "fake, traefik": lambda: fake(proxy={"engine": "traefik"}),
@@ -385,6 +387,24 @@ def test_a_loopback_port_is_bound_only_when_asked_for() -> None:
 
 def test_networks_come_from_the_pool() -> None:
     assert {node.get("pool") for node in fake(**OTHERS).of("millrace:docker:Network")} == {"172.30.0.0/16"}
+
+
+def test_package_mirrors_reach_every_build() -> None:
+    mirrors = {
+        "apt": "https://apt.example",
+        "pypi": "https://pypi.example/simple",
+        "go": "https://go.example",
+    }
+    graph = fake(**OTHERS, package_mirrors=mirrors)
+    builds = [node.get("build") for node in graph.of("docker:index/remoteImage:RemoteImage")]
+    assert builds
+    for build in builds:
+        given = {k: v for k, v in build["buildArgs"].items() if k not in ("BASE", "GO_BUILD")}
+        assert given == {
+            "APT_MIRROR": "https://apt.example",
+            "PIP_INDEX_URL": "https://pypi.example/simple",
+            "GOPROXY": "https://go.example",
+        }
 
 
 # -- rotation

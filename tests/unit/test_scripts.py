@@ -376,20 +376,35 @@ def test_the_stack_comes_before_docker_host() -> None:
     assert target.from_config({}, {}).local
 
 
+def test_ssh_options_reach_the_scripts_docker_commands() -> None:
+    settings = {"host": "ssh://root@box:2222", "ssh_options": ["-i", "key file"]}
+    command = target.from_config({"millrace:target": settings}, {}).docker(
+        "import", "--change", 'CMD ["sh"]', "-"
+    )
+    assert command == [
+        "ssh", "-i", "key file", "-l", "root", "-p", "2222", "--", "box",
+        "docker import --change 'CMD [\"sh\"]' -",
+    ]  # fmt: skip
+    local = {"host": "unix:///run/docker.sock", "ssh_options": ["-v"]}
+    assert target.from_config({"millrace:target": local}, {}).docker("version")[0] == "docker"
+
+
 def test_tls_files_reach_the_docker_command() -> None:
-    files = {"host": "tcp://box:2376", "ca": "ca.pem", "certificate": "c.pem", "key": "k.pem"}
+    files = {"host": "tcp://box:2376", "ca": "ca.pem", "certificate": "c.pem", "key": "~/k.pem"}
     chosen = target.from_config({"millrace:target": files}, {})
     assert chosen.docker("version")[3:] == [
         "--tlsverify",
         "--tlscacert=ca.pem",
         "--tlscert=c.pem",
-        "--tlskey=k.pem",
+        f"--tlskey={Path.home()}/k.pem",
         "version",
     ]
 
 
 def test_upstream_images_need_no_base_image() -> None:
-    assert not target.from_config({"millrace:images": "upstream"}, {}).builds_images
+    upstream = {"millrace:images": "upstream", "millrace:postgres": {"memory_mib": 512}}
+    assert not target.from_config(upstream, {}).builds_images
+    assert target.from_config({**upstream, "millrace:proxy": {"images": "build"}}, {}).builds_images
     assert target.from_config({}, {}).builds_images
 
 
@@ -458,8 +473,8 @@ def fresh_console(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("fresh_console")
 def test_a_failing_command_shows_its_last_lines(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SetupError, match=r"step: `sh -c .*` failed \(exit code 3\)"):
-        console.run("step", ["sh", "-c", "seq 100; exit 3"])
+    with pytest.raises(SetupError, match=r"step: `sh -c .*` failed \(exit code 3\).*: is it plugged in\?$"):
+        console.run("step", ["sh", "-c", "seq 100; exit 3"], hint="is it plugged in?")
     lines = capfd.readouterr().err.splitlines()
     assert lines[-1] == "  | 100"
     assert len(lines) == 20
