@@ -12,7 +12,7 @@ from components.checks import ROTATE_ALL, demands_of, order
 from components.connection import Connection
 from components.credentials import Credential
 from components.proxy import Edge
-from components.service import Context, Published, Service, dns_name
+from components.service import Context, Published, Service
 from components.services import registry
 from components.settings import Settings
 from components.targets import Target
@@ -105,6 +105,3 @@ class Platform:
         pulumi.export("credentials", pulumi.Output.secret(credentials))
         pulumi.export("connections", pulumi.Output.secret(connections))
         pulumi.export("ca_certificate", self.authority.certificate)
-
-
-__all__ = ["Platform", "dns_name"]

@@ -68,7 +68,7 @@ class PlannedRole:
 
 @dataclass(frozen=True, kw_only=True)
 class InitFile:
-    """A file of the user's own SQL; ``source`` is its path in the project, for messages."""
+    """A file of the user's own SQL."""
 
     name: str
     text: str

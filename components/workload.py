@@ -76,9 +76,8 @@ class Endpoint:
 class File:
     """A file put into the container before it starts, owned by root.
 
-    ``secret`` files are readable by the
-    workload's processes alone (by way of their supplementary group 0), others by all. A changed content
-    replaces the container; an empty one is not allowed.
+    ``secret`` files are readable by the workload's processes alone (by way of their supplementary group 0),
+    others by all. A changed content replaces the container; an empty one is not allowed.
     """
 
     path: str

@@ -39,8 +39,9 @@ _RESOLVER = "127.0.0.11"
 
 # Certificate and key in one file: they cannot fall apart while one of them is being replaced.
 _LIVE_CERTIFICATE = "/tmp/tls/proxy.pem"
-CERTIFICATES = Volume(name="certificates", path="/certificates", data=True)
-"""Where the ACME client leaves its certificates, in :data:`ISSUED`."""
+CERTIFICATES = Volume(name="certificates", path="/certificates", data=False)
+"""Where the ACME client leaves its certificates, in :data:`ISSUED`. They can be had again: protected, the
+volume would fail every `up` after a change of engine or mode."""
 ISSUED = "current.pem"
 
 # Mozilla's intermediate set without DHE; nginx negotiates TLS 1.3's own by itself.

@@ -31,13 +31,14 @@ from components.templates import render
 from components.workload import File, Probe, Volume, Workload
 
 UID = 65532
-"""Uid of the built image; the official one has no account of its own."""
+"""Any number but root's: the official image has no account of its own."""
 
 CONFIG = "/etc/millrace/traefik.yaml"
 ROUTES = "/etc/millrace/traefik-routes.yaml"
-# Account and certificates of the ACME server: its limits make them worth keeping.
-# At a path the image does not have: an engine gives an empty volume the owner of the folder it hides.
-_STATE = Volume(name="acme", path="/certificates")
+# Account and certificates of the ACME server: its limits make them worth keeping from one container to the
+# next. They can be had again, so they are no data to protect: a protected volume would fail every `up` after
+# a change of engine or mode.
+_STATE = Volume(name="acme", path="/certificates", data=False)
 
 # The same set as nginx's, by the names of Go; TLS 1.3's own are fixed.
 _CIPHERS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -62,6 +62,3 @@ def workload_host(scope: Scope, workload: Workload) -> str:
 def replica_hosts(host: str, replicas: int) -> list[str]:
     """One name for one replica, ``<host>-1`` and so on for more."""
     return [host] if replicas == 1 else [f"{host}-{i + 1}" for i in range(replicas)]
-
-
-Environment = Mapping[str, pulumi.Input[str]]

@@ -74,7 +74,6 @@ def _container(call: Call, props: Props) -> Container:
         tmpfs=dict(props["tmpfs"]),
         init=True,
         log_config=LogConfig(type="json-file", config={"max-size": "10m"}),
-        extra_hosts=dict(props.get("hosts") or {}),
     )
     created = api.create_container(
         props["image"],
