@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 import re
 import subprocess
 import zlib
@@ -115,7 +116,10 @@ class DockerTarget(pulumi.ComponentResource, Target):
             labels=self._labels("network"),
         )
         self.images = DockerImages(
-            parent=self, provider=self._docker, mirror=registry.mirror if registry else None
+            parent=self,
+            provider=self._docker,
+            mirror=registry.mirror if registry else None,
+            build_args=settings.package_mirrors.build_args,
         )
         self._hook = leftovers_hook(settings.target.host, host, _ssh_options(settings.target))
         self._ca_bundle = ca_bundle.combined(settings.ca_bundle)
@@ -351,7 +355,7 @@ def _ssh_options(target: DockerSettings) -> tuple[str, ...]:
     if not target.host.startswith("ssh://"):
         return ()
     # Without the folder ssh refuses to share its connection, and ends. It looks there whatever HOME says.
-    Path(f"~{getpass.getuser()}/.ssh").expanduser().mkdir(mode=0o700, exist_ok=True)
+    Path(pwd.getpwuid(os.getuid()).pw_dir, ".ssh").mkdir(mode=0o700, exist_ok=True)
     own = target.ssh_options
     dial = () if _ssh_has_proxy(target.host, own) else _SSH_DIAL
     return (*_SSH_MULTIPLEX, *dial, "-o", "BatchMode=yes", *own)
