@@ -211,7 +211,8 @@ class DockerTarget(pulumi.ComponentResource, Target):
             group_adds=["0"],
             hostname=name,
             init=True,
-            restart="unless-stopped",
+            # "unless-stopped" leaves them down when the daemon was killed: to the next one they were stopped.
+            restart="always",
             memory=memory,
             memory_swap=memory,
             cpus=_cpus(workload.limits),

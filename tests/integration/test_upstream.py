@@ -128,13 +128,13 @@ def test_one_service_built_the_others_upstream(stack: Stack) -> None:
 
 
 def test_exact_reference_with_digest(stack: Stack, registry: Registry) -> None:
-    digest = registry.fill(built_reference("postgres"), "mine/postgres:exact")
+    digest = registry.fill(built_reference("postgres"), "library/postgres:exact")
     # What is fetched is what the digest says, whatever the tag says by now.
-    registry.fill(built_reference("nginx"), "mine/postgres:exact")
-    reference = f"{registry.address}/mine/postgres:exact@{digest}"
+    registry.fill(built_reference("base"), "library/postgres:exact")
+    reference = f"{registry.address}/library/postgres:exact@{digest}"
     with stack.changed(postgres={**stack.config["postgres"], "image": reference}):
         stack.up()
-        assert _origins(stack)["postgres"] == "mine/postgres:exact"
+        assert _origins(stack)["postgres"] == "library/postgres:exact"
         stack.no_change()
         with postgres(stack, "shop", "reader") as connection:
             assert connection.execute("select n from t").fetchone() == (42,)

@@ -168,7 +168,7 @@ def test_every_container_is_limited_probed_and_confined(graph: Graph) -> None:
         assert tests[0] == "CMD"
         assert tests[1:] == ready[f"id-{node.name}"].get("probe")
         assert ready[f"id-{node.name}"].deleted_with == node.urn
-        assert node.get("restart") == "unless-stopped"
+        assert node.get("restart") == "always"
         assert node.get("logDriver") == "json-file"
         assert node.get("logOpts") == {"max-size": "10m", "max-file": "3"}
         assert node.get("capabilities") == {"drops": ["ALL"]}
