@@ -292,7 +292,14 @@ class DockerTarget(pulumi.ComponentResource, Target):
                     docker.VolumeLabelArgs(label=key, value=value)
                     for key, value in self._labels(scope.key, name).items()
                 ],
-                opts=child_opts(scope.parent, provider=self._docker, protect=keep, retain_on_delete=keep),
+                opts=child_opts(
+                    scope.parent,
+                    provider=self._docker,
+                    protect=keep,
+                    retain_on_delete=keep,
+                    # The engine cannot relabel a volume: another label would replace it, data and all.
+                    ignore_changes=["labels"],
+                ),
             )
             owner = VolumeOwner(
                 f"{resource_name}-owner",

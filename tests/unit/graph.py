@@ -58,6 +58,7 @@ class Node:
     deleted_with: str
     delete_before_replace: bool
     replace_on: tuple[str, ...]
+    ignored: tuple[str, ...]
     additional_secrets: tuple[str, ...]
     custom: bool
 
@@ -205,6 +206,7 @@ class _Monitor(mocks.MockMonitor):
                     deleted_with=request.deletedWith,
                     delete_before_replace=request.deleteBeforeReplace,
                     replace_on=tuple(request.replaceOnChanges),
+                    ignored=tuple(request.ignoreChanges),
                     additional_secrets=tuple(request.additionalSecretOutputs),
                     custom=request.custom,
                 )

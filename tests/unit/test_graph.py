@@ -535,9 +535,10 @@ def test_volumes_with_data_can_be_protected() -> None:
     assert not any(node.protect or node.retain for node in fake().nodes)
 
 
-def test_volumes_do_not_depend_on_containers_or_images(graph: Graph) -> None:
+def test_nothing_but_its_name_replaces_a_volume(graph: Graph) -> None:
     for node in graph.of("docker:index/volume:Volume"):
         assert not graph.waits_for(node)
+        assert node.inputs.keys() - set(node.ignored) == {"name"}
 
 
 # -- hosts
