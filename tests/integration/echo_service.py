@@ -6,9 +6,13 @@ know of it. It runs in the proxy's nginx image.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from components.proxy.nginx import UID, http_probe
 from components.service import Service
-from components.settings import MiB, ServiceSettings
+from components.settings import Int, MiB, ServiceSettings
 from components.workload import Access, Endpoint, File, Route, Scheme, Workload
 
 _CONFIG = "/etc/millrace/echo.conf"
@@ -35,6 +39,8 @@ class EchoSettings(ServiceSettings):
 
     memory_mib: MiB = 32
     """Memory limit, in MiB."""
+    sites: Annotated[Int, Field(ge=1, le=len(_ROUTES))] = len(_ROUTES)
+    """How many of the sites it has."""
 
 
 class Echo(Service):
@@ -67,7 +73,7 @@ class Echo(Service):
                             body_limit_mib=limit,
                         ),
                     )
-                    for number, (host, access, own_login, limit) in enumerate(_ROUTES)
+                    for number, (host, access, own_login, limit) in enumerate(_ROUTES[: self.settings.sites])
                 ),
                 probe=http_probe(_PORT),
                 limits=self.settings.limits,
