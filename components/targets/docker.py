@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
+import pulumi_random as random
 from typing_extensions import override
 
 from components import ca_bundle
@@ -23,6 +24,7 @@ from components.targets import Deployment, Scope, Target, replica_hosts, workloa
 from components.targets.docker_images import DockerImages
 from components.targets.docker_networks import DockerNetworks
 from components.targets.docker_resources import (
+    LABEL_IDENTITY,
     LABEL_STACK,
     JobRun,
     MillraceProvider,
@@ -108,12 +110,13 @@ class DockerTarget(pulumi.ComponentResource, Target):
             materials=host,
             opts=child_opts(self),
         )
+        self._identity = random.RandomId("docker-identity", byte_length=8, opts=child_opts(self)).hex
         self._networks = DockerNetworks(
             parent=self,
             millrace_provider=self._millrace,
             prefix=self.prefix,
             pool=settings.network.pool,
-            labels=self._labels("network"),
+            labels=self._owned("network"),
         )
         self.images = DockerImages(
             parent=self,
@@ -170,7 +173,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
             files=self._files(job.files, egress=job.egress),
             tmpfs=_tmpfs(job.tmpfs),
             networks=networks,
-            labels=self._labels(scope.key, job.name),
+            labels=self._owned(scope.key, job.name),
             opts=child_opts(scope.parent, provider=self._millrace, depends_on=after),
         )
 
@@ -234,7 +237,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
             ),
             labels=[
                 docker.ContainerLabelArgs(label=key, value=value)
-                for key, value in self._labels(scope.key, name).items()
+                for key, value in self._owned(scope.key, name).items()
             ],
             network_mode="bridge",
             networks_advanced=[
@@ -324,6 +327,10 @@ class DockerTarget(pulumi.ComponentResource, Target):
         if egress and self._ca_bundle:
             files.append(File(path=_CA_BUNDLE, content=self._ca_bundle))
         return files
+
+    def _owned(self, service: str, workload: str | None = None) -> dict[str, pulumi.Input[str]]:
+        """Labels of what an interrupted update may leave behind and the next one clear away."""
+        return {**self._labels(service, workload), LABEL_IDENTITY: self._identity}
 
     def _labels(self, service: str, workload: str | None = None) -> dict[str, str]:
         labels = {LABEL_STACK: self.stack_label, LABEL_SERVICE: service}

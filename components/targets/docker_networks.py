@@ -29,7 +29,7 @@ class DockerNetworks:
         millrace_provider: pulumi.ProviderResource,
         prefix: str,
         pool: str,
-        labels: Mapping[str, str],
+        labels: Mapping[str, pulumi.Input[str]],
     ) -> None:
         self._parent = parent
         self._millrace = millrace_provider

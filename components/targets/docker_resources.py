@@ -16,6 +16,9 @@ from components.workload import File, Job, Probe
 LABEL_STACK = "dev.millrace.stack"
 """Label of everything on the engine: project and stack."""
 
+LABEL_IDENTITY = "dev.millrace.identity"
+"""Label of containers and networks: a random number of the state, so that two of one name stay apart."""
+
 
 class MillraceProvider(pulumi.ProviderResource):
     """One Docker engine, as the local provider needs it: PEM texts, not paths."""
@@ -72,7 +75,7 @@ class JobRun(pulumi.CustomResource):
         files: Sequence[File],
         tmpfs: Mapping[str, str],
         networks: Sequence[pulumi.Input[str]],
-        labels: Mapping[str, str],
+        labels: Mapping[str, pulumi.Input[str]],
         opts: pulumi.ResourceOptions,
     ) -> None:
         contents = [
@@ -112,7 +115,7 @@ class Network(pulumi.CustomResource):
         prefix: int,
         internal: bool,
         masquerade: bool,
-        labels: Mapping[str, str],
+        labels: Mapping[str, pulumi.Input[str]],
         opts: pulumi.ResourceOptions,
     ) -> None:
         props = {
@@ -137,7 +140,7 @@ class VolumeOwner(pulumi.CustomResource):
         volume: pulumi.Input[str],
         uid: int,
         image: pulumi.Input[str],
-        labels: Mapping[str, str],
+        labels: Mapping[str, pulumi.Input[str]],
         opts: pulumi.ResourceOptions,
     ) -> None:
         props = {"volume": volume, "uid": uid, "image": image, "labels": dict(labels)}
@@ -154,11 +157,8 @@ def leftovers_hook(
     def remove_leftover(args: pulumi.ResourceHookArgs) -> None:
         engine = _engine(host, materials, ssh_options)
         inputs = args.new_inputs or {}
-        container = engine.container(str(inputs["name"]))
-        if container is not None:
-            wanted = {label["label"]: label["value"] for label in inputs.get("labels") or []}
-            if container.labels.get(LABEL_STACK) == wanted.get(LABEL_STACK):
-                engine.remove(container.id)
+        labels = {label["label"]: label["value"] for label in inputs.get("labels") or []}
+        engine.remove_leftover(str(inputs["name"]), labels)
 
     return pulumi.ResourceHook("remove-leftover-container", remove_leftover)
 

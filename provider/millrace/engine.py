@@ -28,6 +28,18 @@ _TIMEOUT_S = 60
 _REFUSED_S = 10.0
 
 
+LABEL_STACK = "dev.millrace.stack"
+"""Label of everything that the program makes on an engine: project and stack."""
+
+LABEL_IDENTITY = "dev.millrace.identity"
+"""Label with a random number that the stack's state holds: two states of one name are not one stack."""
+
+
+def same_owner(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two things on the engine belong to the same stack and state."""
+    return all(one.get(label) == other.get(label) for label in (LABEL_STACK, LABEL_IDENTITY))
+
+
 class EngineError(Exception):
     """The engine refused or cannot be reached; the message is meant for the user."""
 
@@ -158,6 +170,22 @@ class Engine:
                 # Gone meanwhile, or about to be.
                 if error.status_code not in (404, 409):
                     raise
+
+    def remove_leftover(self, name: str, labels: Mapping[str, str]) -> None:
+        """Remove a container that an interrupted update of this very stack left behind under a name.
+
+        Raises:
+            EngineError: it is somebody else's: of another checkout with a stack of the same name, say.
+        """
+        container = self.container(name)
+        if container is None:
+            return
+        if not same_owner(container.labels, labels):
+            raise EngineError(
+                f"container {name} is there already and not of this stack's state: another checkout has a "
+                f"stack of this name on the engine, or the state was lost - choose another name, or remove it"
+            )
+        self.remove(container.id)
 
     def ensure_image(self, image: str) -> None:
         """Nothing is pulled here: images are resources of their own.

@@ -12,7 +12,7 @@ from docker.types import LogConfig
 from typing_extensions import override
 
 from millrace.engine import LOG_LINES, archive, tail
-from millrace.resources import Call, Props, Resource, ResourceError
+from millrace.resources import EVERY_INPUT, Call, Props, Resource, ResourceError
 
 _POLL_S = 0.2
 _PERIOD_US = 100_000
@@ -27,12 +27,15 @@ class Job(Resource):
     """
 
     type_token = "millrace:docker:Job"
+    # A failed update would keep the former inputs in the state: put back, they would look like done, while
+    # the failed run may have got half-way.
+    replace_on = EVERY_INPUT
 
     @override
     def create(self, call: Call, props: Props) -> tuple[str, dict[str, Any]]:
         name, title = str(props["name"]), str(props["service"])
         # An interrupted update may have left one behind.
-        call.engine.remove(name)
+        call.engine.remove_leftover(name, dict(props["labels"]))
         call.engine.ensure_image(str(props["image"]))
         try:
             container = _container(call, props)

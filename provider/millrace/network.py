@@ -13,12 +13,12 @@ from docker.models.networks import Network as DockerNetwork
 from docker.types import IPAMConfig, IPAMPool
 from typing_extensions import override
 
+from millrace.engine import same_owner
 from millrace.resources import Call, Props, Resource, ResourceError
 
-LABEL_STACK = "dev.millrace.stack"
-"""Label of everything that the program makes on an engine."""
-
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+# Without an address of its own on the bridge, the host can't be reached from the network either.
+_NO_HOST = "com.docker.network.bridge.inhibit_ipv4"
 
 _lock = threading.Lock()
 _taken: set[ipaddress.IPv4Network] = set()
@@ -30,8 +30,8 @@ class Network(Resource):
     Docker's own default pools hold some 30 networks (moby/libnetwork, ipamutils: 172.17.0.0/12 in /16s and
     192.168.0.0/16 in /20s), fewer than one network per need takes, and an address range chosen beforehand can
     be gone by the time the network is made: here both happen at once, and a lost race means the next range.
-    ``internal`` networks have no way out; of the others only those with ``masquerade`` let their members
-    call out. Deleting one detaches what an interrupted update left in it.
+    ``internal`` networks have no way out, not even to the host; of the others only those with ``masquerade``
+    let their members call out. Deleting one detaches what an interrupted update left in it.
     """
 
     type_token = "millrace:docker:Network"
@@ -79,7 +79,7 @@ def _make(call: Call, props: Props, subnet: ipaddress.IPv4Network) -> DockerNetw
         str(props["name"]),
         driver="bridge",
         internal=internal,
-        options={} if internal else {_MASQUERADE: str(bool(props["masquerade"])).lower()},
+        options={_NO_HOST: "true"} if internal else {_MASQUERADE: str(bool(props["masquerade"])).lower()},
         ipam=IPAMConfig(pool_configs=[IPAMPool(subnet=str(subnet))]),
         labels=dict(props["labels"]),
         check_duplicate=True,
@@ -109,10 +109,11 @@ def _in_use(call: Call) -> Iterator[ipaddress.IPv4Network]:
 def _clear_leftover(call: Call, props: Props) -> None:
     """A network of this name that the state does not know: an update that was killed made it."""
     for network in call.engine.client.networks.list(names=[f"^{props['name']}$"]):
-        labels = network.attrs.get("Labels") or {}
-        if labels.get(LABEL_STACK) != dict(props["labels"]).get(LABEL_STACK):
+        if not same_owner(network.attrs.get("Labels") or {}, dict(props["labels"])):
             raise ResourceError(
-                f"network {props['name']} exists already and is not of this stack - remove it"
+                f"network {props['name']} is there already and not of this stack's state: another checkout "
+                f"has a stack of this name on the engine, or the state was lost - choose another name, or "
+                f"remove it"
             )
         _remove(network)
 

@@ -48,6 +48,16 @@ class Call:
             raise ResourceError("cancelled")
 
 
+class _Every(frozenset[str]):
+    """A set that holds every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERY_INPUT: frozenset[str] = _Every()
+
+
 class Resource:
     """One resource type. A change of an input in ``replace_on`` replaces instead of updating; one of an input
     in ``ignore`` is no change at all.

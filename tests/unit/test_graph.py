@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -16,7 +17,7 @@ import yaml
 from fake_docker import FakeDocker
 from fake_services import FAKES
 from graph import PLANTED, Graph, Node, bare, plain_texts, platform, run
-from millrace.engine import Engine, HostSettings
+from millrace.engine import Engine, EngineError, HostSettings
 
 from components.targets import docker_resources
 
@@ -607,20 +608,32 @@ def test_only_the_sdks_in_use_are_imported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "removed"), [("millrace/test", True), ("millrace/other", False), (None, False)]
+    ("owner", "removed"),
+    [
+        (("millrace/test", "1a"), True),
+        (("millrace/other", "1a"), False),
+        (("millrace/test", "2b"), False),  # another checkout's stack of this name
+        (None, False),
+    ],
 )
 def test_a_leftover_container_is_removed_when_it_is_ours(
-    owner: str | None, removed: bool, monkeypatch: pytest.MonkeyPatch
+    owner: tuple[str, str] | None, removed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docker = FakeDocker()
     leftover = docker.add("millrace-test-web")
-    leftover.labels = {"dev.millrace.stack": owner} if owner else {}
+    keys = ("dev.millrace.stack", "dev.millrace.identity")
+    leftover.labels = dict(zip(keys, owner, strict=True)) if owner else {}
     engine = Engine(HostSettings(host="unix:///nowhere.sock"))
     engine._client = docker
     monkeypatch.setattr(docker_resources, "_engine", lambda *_: engine)
     hooks: list[Any] = []
     run(lambda: hooks.append(docker_resources.leftovers_hook("unix:///nowhere.sock", {}, ())))
-    labels = [{"label": "dev.millrace.stack", "value": "millrace/test"}]
-    for name in ("millrace-test-web", "millrace-test-none"):
-        hooks[0].callback(SimpleNamespace(new_inputs={"name": name, "labels": labels}))
+    labels = [
+        {"label": key, "value": value} for key, value in zip(keys, ("millrace/test", "1a"), strict=True)
+    ]
+    hooks[0].callback(SimpleNamespace(new_inputs={"name": "millrace-test-none", "labels": labels}))
+    with (
+        contextlib.nullcontext() if removed else pytest.raises(EngineError, match="not of this stack's state")
+    ):
+        hooks[0].callback(SimpleNamespace(new_inputs={"name": "millrace-test-web", "labels": labels}))
     assert (docker.by_id == {}) is removed

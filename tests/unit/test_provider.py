@@ -271,7 +271,7 @@ def test_a_cancelled_job_is_removed(call: Call, docker: FakeDocker) -> None:
 
 
 def test_what_an_interrupted_update_left_is_removed_first(call: Call, docker: FakeDocker) -> None:
-    docker.add("millrace-test-roles")
+    docker.add("millrace-test-roles").labels = dict(JOB["labels"])
     docker.prepare = ends(0)
     Job().create(call, JOB)
     assert docker.removed == ["millrace-test-roles"] * 2
@@ -359,7 +359,7 @@ def test_ranges_taken_at_the_same_time_differ(call: Call, docker: FakeDocker) ->
 @pytest.mark.parametrize(
     ("internal", "masquerade", "options"),
     [
-        (True, False, {}),
+        (True, False, {"com.docker.network.bridge.inhibit_ipv4": "true"}),
         (False, False, {"com.docker.network.bridge.enable_ip_masquerade": "false"}),
         (False, True, {"com.docker.network.bridge.enable_ip_masquerade": "true"}),
     ],
@@ -376,7 +376,7 @@ def test_a_leftover_of_this_stack_is_replaced_and_anothers_refused(call: Call, d
     docker.made_networks["id-millrace-test-net"].attrs["Containers"] = {"stranded": {}}
     Network().create(call, NETWORK)
     assert docker.made_networks["id-millrace-test-net"].attrs["Containers"] == {}
-    with pytest.raises(ResourceError, match="exists already and is not of this stack"):
+    with pytest.raises(ResourceError, match="not of this stack's state"):
         Network().create(call, {**NETWORK, "labels": {"dev.millrace.stack": "millrace/other"}})
 
 

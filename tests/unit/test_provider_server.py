@@ -84,8 +84,8 @@ def test_nothing_changed(servicer: Servicer) -> None:
     [
         ("Ready", READY, {**READY, "container": "other"}, ["container"], []),
         ("Ready", READY, {**READY, "probe": ["ask", "more"], "deadline": 6}, ["deadline", "probe"], []),
-        ("Job", {"triggers": []}, {"triggers": ["1"]}, ["triggers"], []),
-        ("Job", {"files": [{"content": "a"}]}, {"files": [{"content": "b"}]}, ["files"], []),
+        ("Job", {"triggers": []}, {"triggers": ["1"]}, ["triggers"], ["triggers"]),
+        ("Job", {"files": [{"content": "a"}]}, {"files": [{"content": "b"}]}, ["files"], ["files"]),
         ("Network", {"pool": "a", "prefix": 27}, {"pool": "b", "prefix": 27}, ["pool"], ["pool"]),
         ("VolumeOwner", {"volume": "a", "uid": 1}, {"volume": "b", "uid": 2}, ["uid", "volume"], ["volume"]),
         ("VolumeOwner", {"image": "a"}, {"image": "b"}, [], []),
@@ -216,12 +216,12 @@ def test_cancel_reaches_what_waits(provider: Any, docker: FakeDocker) -> None:
 
 
 def test_the_program_and_the_provider_agree_on_names() -> None:
-    from millrace.network import LABEL_STACK
+    from millrace.engine import LABEL_IDENTITY, LABEL_STACK
     from millrace.server import RESOURCES
 
     from components.targets import docker as target
 
-    assert LABEL_STACK == target.LABEL_STACK
+    assert (LABEL_STACK, LABEL_IDENTITY) == (target.LABEL_STACK, target.LABEL_IDENTITY)
     assert set(RESOURCES) == {f"millrace:docker:{n}" for n in ("Ready", "Job", "Network", "VolumeOwner")}
 
 
