@@ -269,23 +269,31 @@ def test_tls_versions(web: Web) -> None:
 
 def test_upstream_at_another_address(web: Web) -> None:
     container = web.stack.container("echo")
-    (name, attached), *_ = container.attrs["NetworkSettings"]["Networks"].items()
+    shared = web.stack.container("proxy").attrs["NetworkSettings"]["Networks"]
+    attachments = container.attrs["NetworkSettings"]["Networks"]
+    ((name, attached),) = ((name, entry) for name, entry in attachments.items() if name in shared)
     network = web.stack.docker.networks.get(name)
     head, _, last = attached["IPAddress"].rpartition(".")
     other = f"{head}.{int(last) // 32 * 32 + 20}"
     if other == attached["IPAddress"]:
         other = f"{head}.{int(last) // 32 * 32 + 21}"
-    assert web.get("echo").status_code == 200
+
+    def answers() -> bool:
+        """Several times over: each process of the proxy remembers addresses by itself."""
+        return all(web.get("echo").status_code == 200 for _ in range(10))
+
+    assert answers()
     network.disconnect(container)
     network.connect(container, aliases=["echo"], ipv4_address=other)
     container.reload()
     assert container.attrs["NetworkSettings"]["Networks"][name]["IPAddress"] == other
-    wait_until(lambda: web.get("echo").status_code == 200, seconds=30)
+    wait_until(answers, seconds=30)
 
 
 def test_stopped_upstream_and_what_is_logged(web: Web) -> None:
     """Its own sites fail, no others; signed addresses are in no log, whether they work or not."""
-    signed = s3(web).presigned_get_object("raw", "large")
+    s3(web).put_object("raw", "signed", io.BytesIO(b"1"), 1)
+    signed = s3(web).presigned_get_object("raw", "signed")
     signature = httpx.URL(signed).params["X-Amz-Signature"]
     path = signed.partition(web.authority("s3"))[2]
     assert len(signature) == 64
