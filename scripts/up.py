@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 
-from scripts import pulumi_cli, urls
+from scripts import data, pulumi_cli, urls
 from scripts.console import main, say
 from scripts.setup import setup
 from scripts.versions import ROOT
@@ -27,6 +27,8 @@ def _main() -> int:
     options = parser.parse_args()
     setup(options.stack)
     command = _COMMANDS[options.command]
+    if options.command == "up":
+        data.refuse_loss(options.stack)
     say("pulumi", " ".join(command))
     code = _run([str(pulumi_cli.COMMAND), *command, "--stack", options.stack])
     if code == 0 and options.command == "up":

@@ -146,3 +146,18 @@ def test_mistake_in_the_stack_file_is_one_line(up: tuple[Checkout, str]) -> None
     assert f"Pulumi.{STACK}.yaml: millrace:postgres.roles[2].grants[0].privilege: must be" in printed
     assert 'did you mean "read-only"?' in printed
     assert "Traceback" not in printed
+
+
+def test_make_up_does_not_delete_data_unasked(up: tuple[Checkout, str]) -> None:
+    checkout, _ = up
+    file = checkout.folder / f"Pulumi.{STACK}.yaml"
+    good = file.read_text()
+    document = yaml.safe_load(good)
+    del document["config"]["millrace:postgres"]
+    try:
+        file.write_text(yaml.safe_dump(document))
+        printed = checkout.run("make", "up", f"STACK={STACK}", code=2)
+    finally:
+        file.write_text(good)
+    assert f"without the key millrace:postgres its data would be deleted ({PREFIX}postgres-data)" in printed
+    docker.from_env().volumes.get(f"{PREFIX}postgres-data")

@@ -88,7 +88,7 @@ def test_killed_container(stack: Stack, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment", ["postgres creating replacement", "deleting original", "Job postgres-setup updating"]
+    "moment", ["postgres creating replacement", "deleting original", "postgres-setup creating replacement"]
 )
 def test_interrupted_up(stack: Stack, moment: str) -> None:
     config = stack.config

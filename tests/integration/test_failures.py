@@ -111,6 +111,23 @@ def test_pull_that_fails(stack: Stack) -> None:
     stack.up()
 
 
+def test_container_of_another_checkout_is_left_alone(stack: Stack) -> None:
+    """A stack of the same name in another checkout has the same container names on the engine."""
+    ours = stack.container("portal")
+    image = ours.attrs["Image"]
+    ours.remove(force=True)
+    labels = {
+        "dev.millrace.stack": f"{stack.project}/{stack.name}",
+        "dev.millrace.identity": "0123456789abcdef",
+    }
+    foreign = stack.docker.containers.create(image, ["true"], name=ours.name, labels=labels)
+    says(stack.up_fails(), f"{stack.prefix}-portal", "another checkout")
+    assert stack.container("portal").id == foreign.id
+    foreign.remove(force=True)
+    stack.up()
+    stack.no_change()
+
+
 def test_settings_mistakes_change_nothing(stack: Stack) -> None:
     before = {c.id for c in stack.containers()}
     with stack.changed(domain="Not a domain", postgress={}, users=[{"name": "ada", "role": "boss"}]):

@@ -15,11 +15,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pulumi_docker
 import pytest
 
-from scripts import console, engine, packages, pulumi_cli, stack, target, toolchain, urls, versions
+from scripts import console, data, engine, packages, pulumi_cli, stack, target, toolchain, urls, versions
 from scripts.console import SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -512,3 +513,36 @@ def test_the_table_names_every_url_and_the_passwords() -> None:
     assert shown.splitlines()[0].split() == ["SERVICE", "URL", "WHO", "WHAT", "FOR"]
     assert "object_store  https://s3.data.localhost  engineer  Files" in shown
     assert "pulumi stack output credentials --show-secrets --stack test" in shown
+
+
+# What `make up` must not delete
+
+
+def _state(*volumes: tuple[str, str]) -> dict[str, Any]:
+    resources: list[dict[str, Any]] = [{"type": "pulumi:pulumi:Stack"}]
+    resources += [
+        {
+            "type": "docker:index/volume:Volume",
+            "inputs": {"name": name, "labels": [{"label": "dev.millrace.service", "value": service}]},
+        }
+        for name, service in volumes
+    ]
+    return {"deployment": {"resources": resources}}
+
+
+@pytest.mark.parametrize(
+    ("stack_file", "lost"),
+    [
+        ("config:\n  millrace:postgres: {}\n", {}),
+        ('config:\n  "millrace:postgres":\n    databases: []\n', {}),
+        ("config:\n  # millrace:postgres: {}\n", {"postgres": ["m-dev-postgres-data"]}),
+        ("config:\n  millrace:postgres_other: {}\n", {"postgres": ["m-dev-postgres-data"]}),
+        ("", {"postgres": ["m-dev-postgres-data"]}),
+    ],
+)
+def test_data_of_a_service_that_is_switched_off_is_noticed(
+    stack_file: str, lost: dict[str, list[str]]
+) -> None:
+    state = _state(("m-dev-postgres-data", "postgres"), ("m-dev-proxy-acme", "proxy"))
+    assert data.orphans(state, stack_file) == lost
+    assert data.orphans({"deployment": None}, stack_file) == {}
