@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from scripts import python_env
+from scripts import packages, python_env
 from scripts.console import main, say
 from scripts.setup import locked, setup
 from scripts.versions import ROOT
@@ -55,6 +55,12 @@ def _check(name: str, command: list[str]) -> bool:
     return code == 0
 
 
+def _browser() -> None:
+    """A browser for the tests of the portal, which are skipped where there is none and it can't be had."""
+    if packages.can_install() and not any(shutil.which(name) for name in packages.BROWSERS):
+        packages.install("chromium", ["chromium"])
+
+
 def tests(suites: list[str], extra: list[str]) -> int:
     """Run test suites in one pytest session; its summary is the last line."""
     folders = [f"tests/{suite}" for suite in suites if (ROOT / "tests" / suite).is_dir()]
@@ -75,6 +81,7 @@ def _main() -> int:
                 python_env.install(requirements)
     else:
         setup("dev", development=True)
+        _browser()
     if options.what in ("all", "lint") and not lint():
         return 1
     if options.what == "lint":

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from scripts.console import SetupError, run, say
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""Names of programs on PATH that can take screenshots and run the tests of the portal."""
+
 _lock = threading.Lock()
 _updated = False
 

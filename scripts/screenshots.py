@@ -24,13 +24,11 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from scripts import pulumi_cli
+from scripts import packages, pulumi_cli
 from scripts.console import SetupError, main, say
 from scripts.versions import ROOT
 
 FOLDER = ROOT / "docs" / "images"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-"""Names of programs that will do, on PATH."""
 _WIDTH, _HEIGHT = 960, 560
 _SECONDS = 20
 
@@ -39,7 +37,7 @@ class Browser:
     """Headless Chromium, spoken to in JSON messages that end with a NUL byte on two pipes."""
 
     def __init__(self, profile: Path, trusted_key: str) -> None:
-        found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+        found = next((path for name in packages.BROWSERS if (path := shutil.which(name))), None)
         if found is None:
             raise SetupError("screenshots: no Chromium on PATH (Debian: sudo apt-get install chromium)")
         to_browser, self._write = os.pipe()

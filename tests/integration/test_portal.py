@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from scripts.screenshots import BROWSERS, Browser, server_key
+from scripts.packages import BROWSERS
+from scripts.screenshots import Browser, server_key
 from tests.integration.stack import DOMAIN, Stack
 from tests.integration.web import Web, local_names
 

@@ -196,6 +196,16 @@ def test_only_containers_with_ports_on_the_host_have_a_way_out(platform: Stack) 
             )
 
 
+def test_container_without_ports_on_the_host_does_not_reach_the_host(platform: Stack) -> None:
+    """The proxy's ports are open on every address the host has, the bridges' own included."""
+    portal, proxy = platform.container("portal"), platform.config["proxy"]
+    networks = [platform.docker.networks.get(n) for n in portal.attrs["NetworkSettings"]["Networks"]]
+    gateways = [pool["Gateway"] for n in networks for pool in n.attrs["IPAM"]["Config"] if "Gateway" in pool]
+    assert answers(outside_address(), proxy["https_port"])
+    ports = (proxy["http_port"], proxy["https_port"])
+    assert reached(portal, itertools.product([*gateways, outside_address()], ports)) == set()
+
+
 # -- two stacks
 
 
