@@ -6,7 +6,7 @@ from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys
 from components.platform import Platform
 from components.problems import SettingsError
 from components.settings import from_config, load, secret_names
-from components.targets.docker import engine_problem
+from components.targets.docker_host import engine_problem
 
 try:
     settings = load(

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import re
-import subprocess
 import zlib
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
@@ -18,9 +13,9 @@ from typing_extensions import override
 
 from components import ca_bundle
 from components.options import child_opts
-from components.settings import DockerTarget as DockerSettings
 from components.settings import Settings
 from components.targets import Deployment, Scope, Target, replica_hosts, workload_host
+from components.targets.docker_host import materials, ssh_options
 from components.targets.docker_images import DockerImages
 from components.targets.docker_networks import DockerNetworks
 from components.targets.docker_resources import (
@@ -31,7 +26,6 @@ from components.targets.docker_resources import (
     Ready,
     VolumeOwner,
     leftovers_hook,
-    unreachable,
 )
 from components.workload import File, Job, Limits, Volume, Workload
 
@@ -49,21 +43,6 @@ _CA_VARIABLES = (
     "NODE_EXTRA_CA_CERTS",
     "AWS_CA_BUNDLE",
 )
-
-# One SSH connection for all resources of an update; sshd refuses more than ten at once (MaxStartups).
-_SSH_MULTIPLEX = (
-    "-o",
-    "ControlMaster=auto",
-    "-o",
-    "ControlPersist=60",
-    "-o",
-    "ControlPath=~/.ssh/millrace-%C",
-    "-o",
-    "ConnectTimeout=10",
-)
-
-# Who is refused nevertheless comes again. Relative: an absolute path would differ by checkout.
-_SSH_DIAL = ("-o", "ProxyCommand=python3 provider/ssh_dial.py %h %p", "-o", "ProxyUseFdpass=yes")
 
 _TMP = "/tmp"
 _TMPFS = "rw,noexec,nosuid,nodev,size=64m,mode=1777"
@@ -83,7 +62,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
         self._settings = settings
         self.prefix = _slug(f"{pulumi.get_project()}-{pulumi.get_stack()}")
         self.stack_label = f"{pulumi.get_project()}/{pulumi.get_stack()}"
-        host = _host(settings.target)
+        host = materials(settings.target)
         registry = settings.registry
         self._docker = docker.Provider(
             "docker-engine",
@@ -91,7 +70,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
             ca_material=host.get("caMaterial"),
             cert_material=host.get("certMaterial"),
             key_material=pulumi.Output.secret(host["keyMaterial"]) if "keyMaterial" in host else None,
-            ssh_opts=list(_ssh_options(settings.target)) or None,
+            ssh_opts=list(ssh_options(settings.target)) or None,
             registry_auth=[
                 docker.ProviderRegistryAuthArgs(
                     address=registry.mirror.split("/")[0],
@@ -106,7 +85,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
         self._millrace = MillraceProvider(
             "docker-engine-extras",
             host=settings.target.host,
-            ssh_options=_ssh_options(settings.target),
+            ssh_options=ssh_options(settings.target),
             materials=host,
             opts=child_opts(self),
         )
@@ -124,7 +103,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
             mirror=registry.mirror if registry else None,
             build_args=settings.package_mirrors.build_args,
         )
-        self._hook = leftovers_hook(settings.target.host, host, _ssh_options(settings.target))
+        self._hook = leftovers_hook(settings.target.host, host, ssh_options(settings.target))
         self._ca_bundle = ca_bundle.combined(settings.ca_bundle)
         ca_bundle.place_for_builds(settings.ca_bundle)
         self._volumes_made: dict[str, tuple[docker.Volume, pulumi.Resource]] = {}
@@ -337,11 +316,6 @@ class DockerTarget(pulumi.ComponentResource, Target):
         return labels | ({LABEL_WORKLOAD: workload} if workload else {})
 
 
-def engine_problem(target: DockerSettings) -> str | None:
-    """Why the target's engine does not answer, in one line, or None when it does."""
-    return unreachable(target.host, _host(target), _ssh_options(target))
-
-
 def _slug(text: str) -> str:
     """The text as part of a name on the engine; texts that differ stay different."""
     slug = re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
@@ -364,30 +338,3 @@ def _cpus(limits: Limits) -> str:
 
 def _tmpfs(extra: Sequence[str]) -> dict[str, str]:
     return dict.fromkeys((_TMP, *extra), _TMPFS)
-
-
-def _ssh_options(target: DockerSettings) -> tuple[str, ...]:
-    if not target.host.startswith("ssh://"):
-        return ()
-    # Without the folder ssh refuses to share its connection, and ends. It looks there whatever HOME says.
-    Path(pwd.getpwuid(os.getuid()).pw_dir, ".ssh").mkdir(mode=0o700, exist_ok=True)
-    own = target.ssh_options
-    dial = () if _ssh_has_proxy(target.host, own) else _SSH_DIAL
-    return (*_SSH_MULTIPLEX, *dial, "-o", "BatchMode=yes", *own)
-
-
-@cache
-def _ssh_has_proxy(host: str, options: tuple[str, ...]) -> bool:
-    """Whether the user's own settings of ssh say how to get there."""
-    command = ["ssh", *options, "-G", host]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.TimeoutExpired):
-        return True
-    return said.returncode != 0 or re.search(r"(?m)^proxy(command|jump) (?!none$)", said.stdout) is not None
-
-
-def _host(target: DockerSettings) -> dict[str, str]:
-    """PEM texts for an engine behind TLS, by the names the providers use."""
-    files = {"caMaterial": target.ca, "certMaterial": target.certificate, "keyMaterial": target.key}
-    return {name: Path(path).expanduser().read_text() for name, path in files.items() if path}

@@ -15,7 +15,7 @@ import ssh_dial
 from millrace.engine import _APIClient
 from millrace.ssh import SSHForwarder
 
-from components.targets import docker as docker_target
+from components.targets import docker_host as docker_target
 
 BANNER = b"SSH-2.0-OpenSSH_9.2\r\n"
 
