@@ -228,7 +228,7 @@ Mirror = Annotated[
 ]
 # An address with a password would be in the image's history.
 MirrorUrl = Annotated[
-    str, Form(r"https?://[^@\s,|]+", "write one https:// address without user and password")
+    str, Form(r"https?://[^@\s,|]+", "write one http(s):// address without user and password")
 ]
 Email = Annotated[str, Form(r"[^@\s]+@[^@\s]+\.[^@\s]+", "write one such as ops@example.com")]
 
