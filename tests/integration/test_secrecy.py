@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from tests.integration.stack import Stack
 
 _SECRET_MARK = "4dabf18193072939515e22adb298388d"  # Pulumi's signature key, the same in every state
 _SECRET_VALUE = "1b47061264138c4ac30d75fd1eb44270"
-PLANTED = "planted-Registry-passw0rd"
+# Random: written out, the value would stand in this very file.
+PLANTED = f"planted-{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="module")
