@@ -62,15 +62,15 @@ class DockerTarget(pulumi.ComponentResource, Target):
         self._settings = settings
         self.prefix = _slug(f"{pulumi.get_project()}-{pulumi.get_stack()}")
         self.stack_label = f"{pulumi.get_project()}/{pulumi.get_stack()}"
-        host = materials(settings.target)
+        pems, ssh = materials(settings.target), ssh_options(settings.target)
         registry = settings.registry
         self._docker = docker.Provider(
             "docker-engine",
             host=settings.target.host,
-            ca_material=host.get("caMaterial"),
-            cert_material=host.get("certMaterial"),
-            key_material=pulumi.Output.secret(host["keyMaterial"]) if "keyMaterial" in host else None,
-            ssh_opts=list(ssh_options(settings.target)) or None,
+            ca_material=pems.get("caMaterial"),
+            cert_material=pems.get("certMaterial"),
+            key_material=pulumi.Output.secret(pems["keyMaterial"]) if "keyMaterial" in pems else None,
+            ssh_opts=list(ssh) or None,
             registry_auth=[
                 docker.ProviderRegistryAuthArgs(
                     address=registry.mirror.split("/")[0],
@@ -85,8 +85,8 @@ class DockerTarget(pulumi.ComponentResource, Target):
         self._millrace = MillraceProvider(
             "docker-engine-extras",
             host=settings.target.host,
-            ssh_options=ssh_options(settings.target),
-            materials=host,
+            ssh_options=ssh,
+            materials=pems,
             opts=child_opts(self),
         )
         self._identity = random.RandomId("docker-identity", byte_length=8, opts=child_opts(self)).hex
@@ -103,7 +103,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
             mirror=registry.mirror if registry else None,
             build_args=settings.package_mirrors.build_args,
         )
-        self._hook = leftovers_hook(settings.target.host, host, ssh_options(settings.target))
+        self._hook = leftovers_hook(settings.target.host, pems, ssh)
         self._ca_bundle = ca_bundle.combined(settings.ca_bundle)
         ca_bundle.place_for_builds(settings.ca_bundle)
         self._volumes_made: dict[str, tuple[docker.Volume, pulumi.Resource]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -58,7 +59,7 @@ class _Every(frozenset[str]):
 EVERY_INPUT: frozenset[str] = _Every()
 
 
-class Resource:
+class Resource(ABC):
     """One resource type. A change of an input in ``replace_on`` replaces instead of updating; one of an input
     in ``ignore`` is no change at all.
     """
@@ -67,9 +68,9 @@ class Resource:
     replace_on: ClassVar[frozenset[str]] = frozenset()
     ignore: ClassVar[frozenset[str]] = frozenset()
 
+    @abstractmethod
     def create(self, call: Call, props: Props) -> tuple[str, dict[str, Any]]:
         """Make it so and return id and outputs; raising leaves the resource out of the state."""
-        raise NotImplementedError
 
     def update(self, call: Call, id_: str, props: Props) -> dict[str, Any]:
         """The inputs changed: by default, do again what ``create`` does."""
@@ -79,5 +80,5 @@ class Resource:
         """Current outputs, or None when it is gone and the next ``up`` must create it again."""
         return dict(props)
 
-    def delete(self, call: Call, id_: str, props: Props) -> None:
+    def delete(self, call: Call, id_: str, props: Props) -> None:  # noqa: B027 - optional: some leave nothing behind
         """Remove it; must succeed when it is gone already."""
