@@ -27,7 +27,7 @@ def cold_up() -> float:
         raise SystemExit("bench --cold: containers use Millrace's images - `make down` first")
     for image in images:
         engine.images.remove(image.id, force=True)
-    subprocess.run(["docker", "builder", "prune", "--all", "--force"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["docker", "builder", "prune", "--all", "--force"], check=True, capture_output=True)
     home = Path(tempfile.mkdtemp(prefix="millrace-cold-"))
     environment = {
         "HOME": str(home),
