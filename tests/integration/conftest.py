@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.services import SETTINGS, selected
 from tests.integration.stack import Stack, free_port
 
 USERS = [
@@ -18,31 +19,12 @@ USERS = [
     {"name": "uma", "role": "user"},
 ]
 
-POSTGRES = {
-    "memory_mib": 256,
-    "databases": [{"name": "shop", "owner": "shop_owner", "schemas": ["audit"]}],
-    "roles": [
-        {"name": "shop_owner"},
-        {"name": "writer", "grants": [{"database": "shop", "privilege": "read-write"}]},
-        {"name": "reader", "grants": [{"database": "shop", "privilege": "read-only"}]},
-        {
-            "name": "auditor",
-            "grants": [{"database": "shop", "privilege": "read-only", "schemas": ["audit"]}],
-        },
-    ],
-}
-
-OBJECT_STORE = {
-    "buckets": [{"name": "raw"}, {"name": "lake", "versioning": True}],
-    "users": [
-        {"name": "loader", "buckets": [{"bucket": "raw", "privilege": "read-write"}]},
-        {"name": "viewer", "buckets": [{"bucket": "lake", "privilege": "read-only"}]},
-    ],
-}
+POSTGRES = {k: v for k, v in SETTINGS["postgres"].items() if k != "loopback_port"}
+OBJECT_STORE = {k: v for k, v in SETTINGS["object_store"].items() if k != "loopback_port"}
 
 
 def full_config(**changes: Any) -> dict[str, Any]:
-    """Every service of the platform on ports of its own, with loopback ports for the tests' clients."""
+    """Postgres and the object store on ports of their own, with loopback ports for the tests' clients."""
     config: dict[str, Any] = {
         "proxy": {"http_port": free_port(), "https_port": free_port()},
         "users": USERS,
@@ -50,6 +32,15 @@ def full_config(**changes: Any) -> dict[str, Any]:
         "object_store": {**OBJECT_STORE, "loopback_port": free_port()},
     }
     return copy.deepcopy({**config, **changes})
+
+
+def everything_config(**changes: Any) -> dict[str, Any]:
+    """All services, small and on ports of their own; see :mod:`tests.integration.services` for fewer."""
+    platform: dict[str, Any] = {
+        "proxy": {"http_port": free_port(), "https_port": free_port()},
+        "users": USERS,
+    }
+    return copy.deepcopy({**platform, **selected(platform), **changes})
 
 
 _numbers = itertools.count(1)
@@ -75,7 +66,19 @@ def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 
 @pytest.fixture(scope="session")
 def platform(new_stack: Callable[..., Stack]) -> Stack:
-    """The platform with all its services, up. Tests that change its settings put them back and `up` again."""
+    """Postgres and the object store, up. Tests that change the settings put them back and `up` again."""
     stack = new_stack(full_config(), name="shared")
+    stack.up()
+    return stack
+
+
+@pytest.fixture(scope="session")
+def everything(new_stack: Callable[..., Stack]) -> Stack:
+    """All services of the platform, up; with ``MILLRACE_TEST_SERVICES=a,b`` these and what they need.
+
+    Tests that change settings put them back and `up` again:
+    ``with everything.changed(kafka={...}): everything.up()``.
+    """
+    stack = new_stack(everything_config(), name="all")
     stack.up()
     return stack

@@ -1,0 +1,96 @@
+"""Settings of every service for the stack that has them all, and which services a run brings up.
+
+Limits are as small as the services work with: the whole stack comes up on two cores. A service without an
+entry gets its defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from components.services import registry
+from components.settings import settings_model
+from tests.integration.stack import free_port
+
+FREE_PORT = "a free port"
+"""Stands for a port of the host's loopback; each stack gets one of its own."""
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "postgres": {
+        "memory_mib": 256,
+        "loopback_port": FREE_PORT,
+        "databases": [{"name": "shop", "owner": "shop_owner", "schemas": ["audit"]}],
+        "roles": [
+            {"name": "shop_owner"},
+            {"name": "writer", "grants": [{"database": "shop", "privilege": "read-write"}]},
+            {"name": "reader", "grants": [{"database": "shop", "privilege": "read-only"}]},
+            {
+                "name": "auditor",
+                "grants": [{"database": "shop", "privilege": "read-only", "schemas": ["audit"]}],
+            },
+        ],
+    },
+    "object_store": {
+        "loopback_port": FREE_PORT,
+        "buckets": [{"name": "raw"}, {"name": "lake", "versioning": True}],
+        "users": [
+            {"name": "loader", "buckets": [{"bucket": "raw", "privilege": "read-write"}]},
+            {"name": "viewer", "buckets": [{"bucket": "lake", "privilege": "read-only"}]},
+        ],
+    },
+}
+
+ONLY = "MILLRACE_TEST_SERVICES"
+"""Variable with the services to bring up, separated by commas; what they need comes along."""
+
+
+def selected(platform: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Settings of all services, or of those that the variable :data:`ONLY` asks for and what they need.
+
+    ``platform`` holds the other settings of the stack.
+
+    Raises:
+        ValueError: when there is no such service.
+    """
+    chosen = list(dict.fromkeys(name.strip() for name in os.environ.get(ONLY, "").split(",") if name.strip()))
+    if unknown := set(chosen) - set(registry()):
+        raise ValueError(f"{ONLY}: no such service: {', '.join(sorted(unknown))}")
+    keys = with_needs(chosen, platform) if chosen else list(registry())
+    return {key: _resolved(SETTINGS.get(key, {})) for key in keys}
+
+
+def with_needs(chosen: Iterable[str], platform: Mapping[str, Any]) -> list[str]:
+    """These services and all that they cannot do without, in the registry's order."""
+    keys = set(chosen)
+    while True:
+        values = {**platform, **{key: _resolved(SETTINGS.get(key, {})) for key in keys}}
+        settings = settings_model().model_validate(values)
+        needed = {
+            need.service
+            for key, own in settings.services.items()
+            for need in _needs(key, own, settings)
+            if not getattr(need, "optional", False)
+        }
+        if needed <= keys:
+            return [key for key in registry() if key in keys]
+        keys |= needed
+
+
+def _needs(key: str, own: Any, settings: Any) -> Iterable[Any]:
+    service: Any = registry()[key]
+    return list(
+        service.needs(own, settings) if "platform" in service.needs.__annotations__ else service.needs(own)
+    )
+
+
+def _resolved(value: Any) -> Any:
+    """A copy with a port in place of each :data:`FREE_PORT`."""
+    if value == FREE_PORT:
+        return free_port()
+    if isinstance(value, dict):
+        return {key: _resolved(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_resolved(child) for child in value]
+    return value
