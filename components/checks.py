@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.problems import Problem, nearest, shown
-from components.service import Demand
+from components.service import Demand, Need
 from components.settings import Model, Settings, TlsMode
 from components.settings_types import engine_address
 from components.workload import Access
@@ -17,31 +17,42 @@ from components.workload import Access
 ROTATE_ALL = "all"
 
 
-def demands_of(settings: Settings) -> dict[str, list[Demand]]:
-    """For each service that is on, what the others request of it, in a stable order."""
+def needs_of(settings: Settings, key: str) -> list[Need]:
+    """What a service that is on needs, without the optional needs of services that are off."""
     from components.services import registry
 
     services = settings.services
-    found: dict[str, list[Demand]] = {key: [] for key in services}
-    for key, own in services.items():
-        for need in registry()[key].needs(own):
-            if need.service in found:
+    needs = registry()[key].needs(services[key], settings)
+    return [need for need in needs if need.service in services or not need.optional]
+
+
+def demands_of(settings: Settings) -> dict[str, list[Demand]]:
+    """For each service that is on, what the others request of it, in a stable order."""
+    found: dict[str, list[Demand]] = {key: [] for key in settings.services}
+    for key in settings.services:
+        for need in needs_of(settings, key):
+            if need.service in found and need.request is not None:
                 found[need.service].append(Demand(consumer=key, request=need.request))
     return found
 
 
+def consumers_of(settings: Settings, key: str) -> list[str]:
+    """Services that reach this one, whether or not they request something of it."""
+    return sorted(
+        other for other in settings.services if any(n.service == key for n in needs_of(settings, other))
+    )
+
+
 def order(settings: Settings) -> list[str]:
-    """Services that are on, each after those it needs.
+    """Services that are on, each after those it waits for.
 
     Raises:
-        graphlib.CycleError: when services need each other.
+        graphlib.CycleError: when services wait for each other.
     """
-    from components.services import registry
-
     services = settings.services
     graph = {
-        key: sorted({n.service for n in registry()[key].needs(own)} & set(services))
-        for key, own in services.items()
+        key: sorted({n.service for n in needs_of(settings, key) if n.wait} & set(services))
+        for key in services
     }
     return list(TopologicalSorter(graph).static_order())
 
@@ -214,11 +225,9 @@ def _alike(settings: Settings) -> Iterator[Problem]:
 
 
 def _needs(settings: Settings) -> Iterator[Problem]:
-    from components.services import registry
-
     services = settings.services
-    for key, own in services.items():
-        absent = sorted({n.service for n in registry()[key].needs(own)} - set(services))
+    for key in services:
+        absent = sorted({n.service for n in needs_of(settings, key)} - set(services))
         for name in absent:
             yield Problem((key,), f"needs {name}, which is off - add the key {name}")
     try:

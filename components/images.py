@@ -24,19 +24,26 @@ class Entry:
 
     ``upstream`` is registry/repository:tag[@digest] (None for build stages). ``version`` becomes part of the
     built image's tag. ``bases`` are the build arguments that name other images of this catalogue.
+    ``buildable`` False: no package registry has the program, it is pulled whatever the settings say.
     """
 
     version: str
     upstream: str | None = None
+    buildable: bool = True
     bases: Mapping[str, str] = field(default_factory=lambda: {"BASE": "base"})
 
 
 _GO = {"BASE": "base", "GO_BUILD": "go-build"}
+_PYTHON = {"BASE": "python", "FETCH": "fetch"}
+_JAVA = {"BASE": "java", "FETCH": "fetch"}
 
 # A digest stands where several sources agree on it; the engine then verifies what it pulls.
 CATALOGUE: Mapping[str, Entry] = {
     "base": Entry(version="bookworm", bases={}),
     "go-build": Entry(version="1"),
+    "python": Entry(version="3.11"),
+    "java": Entry(version="17", bases={"BASE": "python"}),
+    "fetch": Entry(version="1", bases={"BASE": "python"}),
     "postgres": Entry(version="15", upstream="docker.io/library/postgres:15.19-bookworm"),
     # The last community image; Docker Hub's repository was deleted in September 2026, quay.io still has it.
     "minio": Entry(

@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 
 from components.certificates import Certificate, CertificateAuthority
-from components.checks import ROTATE_ALL, demands_of, order
+from components.checks import ROTATE_ALL, consumers_of, demands_of, needs_of, order
 from components.connection import Connection
 from components.credentials import Credential
 from components.proxy import Edge
@@ -42,12 +42,14 @@ class Platform:
         self.edge = Edge(self, published)
 
     def _context(self, key: str) -> Context:
-        own = self.settings.services[key]
-        needs = sorted({need.service for need in registry()[key].needs(own)})
-        consumers = sorted({demand.consumer for demand in self._demands[key]})
-        links = [(key, provider) for provider in needs] + [(consumer, key) for consumer in consumers]
+        providers = sorted({need.service for need in needs_of(self.settings, key)})
+        consumers = consumers_of(self.settings, key)
         return Context(
-            platform=self, key=key, settings=own, demands=tuple(self._demands[key]), links=tuple(links)
+            platform=self,
+            key=key,
+            settings=self.settings.services[key],
+            demands=tuple(self._demands[key]),
+            links=tuple([(key, provider) for provider in providers] + [(c, key) for c in consumers]),
         )
 
     # -- for services
@@ -76,7 +78,7 @@ class Platform:
         """What a service waits for: everything of the services it needs."""
         if key not in self.settings.services:
             return []
-        needs = sorted({n.service for n in registry()[key].needs(self.settings.services[key])})
+        needs = sorted({n.service for n in needs_of(self.settings, key) if n.wait})
         return [resource for name in needs for resource in self._services[name].ready]
 
     def connect(self, consumer: str, service: str, request: Any) -> Connection:

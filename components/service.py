@@ -32,11 +32,19 @@ TLS_FOLDER = "/run/millrace/tls"
 class Need:
     """A service's need of another one: reach it and, by ``request``, get something of it.
 
-    The providing service defines the types of requests it serves (a database, a bucket).
+    The providing service defines the types of requests it serves (a database, a bucket). An ``optional`` need
+    of a service that is off is no need. With ``wait`` False the two only share a network: neither waits for
+    the other, and nothing can be requested.
     """
 
     service: str
     request: Any = None
+    optional: bool = False
+    wait: bool = True
+
+    def __post_init__(self) -> None:
+        if self.request is not None and not self.wait:
+            raise ValueError(f"the need of {self.service} requests something, so it has to wait for it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +104,11 @@ class Service(pulumi.ComponentResource):
     # -- from settings alone
 
     @classmethod
-    def needs(cls, settings: Any) -> Iterable[Need]:
-        """Other services this one uses; they are started first and reachable from it."""
+    def needs(cls, settings: Any, platform: Settings) -> Iterable[Need]:
+        """Other services this one uses; they are started first and reachable from it.
+
+        ``platform`` is the whole of the settings: what else is on, which databases there are.
+        """
         return ()
 
     @classmethod

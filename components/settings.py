@@ -125,11 +125,18 @@ class PackageMirrors(Model):
     """Index of Python packages, as pip's index-url."""
     go: MirrorUrl | None = None
     """Go module proxy, as GOPROXY."""
+    maven: MirrorUrl | None = None
+    """Repository in the layout of Maven Central."""
 
     @property
     def build_args(self) -> dict[str, str]:
         """Arguments of the Dockerfiles in images/."""
-        named = {"APT_MIRROR": self.apt, "PIP_INDEX_URL": self.pypi, "GOPROXY": self.go}
+        named = {
+            "APT_MIRROR": self.apt,
+            "PIP_INDEX_URL": self.pypi,
+            "GOPROXY": self.go,
+            "MAVEN_MIRROR": self.maven,
+        }
         return {name: url for name, url in named.items() if url is not None}
 
 

@@ -27,6 +27,15 @@ class Access(StrEnum):
         return list(Access).index(self)
 
 
+class Group(StrEnum):
+    """What an endpoint is for; the portal lists the groups in this order."""
+
+    DATA = "data"
+    PROCESSING = "processing"
+    ANALYTICS = "analytics"
+    OPERATIONS = "operations"
+
+
 class Scheme(StrEnum):
     """Protocol an endpoint speaks. ``https`` and ``tls`` are verified with the platform's CA."""
 
@@ -43,7 +52,10 @@ class Route:
     ``host`` is one DNS label, or ``""`` for the domain itself. ``body_limit_mib`` 0 means no limit (object
     uploads). ``own_login`` is for endpoints that authenticate by themselves with the Authorization header
     (the S3 API): the proxy passes that header through and adds no check of its own. ``listed`` False keeps
-    it off the portal. ``title`` and ``purpose`` are what the portal shows.
+    it off the portal. ``title``, ``purpose`` and ``group`` are what the portal shows.
+
+    ``headers`` go with each request from the proxy to the endpoint, in place of what the client sent: an
+    application that takes the user's name from the proxy asks for a secret one to know that it is the proxy.
     """
 
     host: str
@@ -53,6 +65,8 @@ class Route:
     body_limit_mib: int = 16
     own_login: bool = False
     listed: bool = True
+    group: Group = Group.OPERATIONS
+    headers: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +173,7 @@ class Job:
 
     It must be idempotent: it runs again whenever anything below changes or ``triggers`` do, and on the next
     ``up`` after a failure. Exit code 0 is success; anything else fails the update with the last log lines.
+    ``volumes`` are those of workloads deployed before (``of``), which run as the same user.
     """
 
     name: str
@@ -168,6 +183,7 @@ class Job:
     limits: Limits
     env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     files: tuple[File, ...] = ()
+    volumes: tuple[Volume, ...] = ()
     tmpfs: tuple[str, ...] = ()
     triggers: tuple[pulumi.Input[str], ...] = ()
     timeout_s: int = 120

@@ -112,6 +112,7 @@ def urls(all_sites: Sequence[Site]) -> dict[str, dict[str, str]]:
             "access": site.access.value,
             "title": site.title,
             "purpose": site.purpose,
+            "group": site.group.value,
         }
         for site in all_sites
         if site.listed

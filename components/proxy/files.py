@@ -41,6 +41,33 @@ def login_files(sites: Sequence[Site], settings: PlatformSettings, material: Mat
     return made
 
 
+def header_files(sites: Sequence[Site]) -> list[File]:
+    """For each site with headers of its own the directives of nginx that set them."""
+    return [
+        File(path=headers_path(site), content=_directives(site.headers), secret=True)
+        for site in sites
+        if site.headers
+    ]
+
+
+def headers_path(site: Site) -> str:
+    """Where nginx finds a site's own request headers."""
+    return f"/run/millrace/headers/{site.name}.conf"
+
+
+def _directives(headers: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
+    text = pulumi.Output.all(**headers).apply(
+        lambda known: "".join(f"proxy_set_header {n} {_quoted(v)};\n" for n, v in sorted(known.items()))
+    )
+    return pulumi.Output.secret(text)
+
+
+def _quoted(value: str) -> str:
+    if "$" in value:
+        raise ValueError("a request header's value holds a dollar sign, which nginx cannot be given")
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def _htpasswd(hashes: Mapping[str, pulumi.Input[str]], names: list[str]) -> pulumi.Output[str]:
     """Secret even under mocks, where a provider's own secrets are not."""
     text = pulumi.Output.all(**{name: hashes[name] for name in names}).apply(
@@ -49,4 +76,4 @@ def _htpasswd(hashes: Mapping[str, pulumi.Input[str]], names: list[str]) -> pulu
     return pulumi.Output.secret(text)
 
 
-__all__ = ["TLS_FOLDER", "Material", "login_files", "tls_files"]
+__all__ = ["TLS_FOLDER", "Material", "header_files", "headers_path", "login_files", "tls_files"]

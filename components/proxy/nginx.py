@@ -6,7 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from components.proxy.files import TLS_FOLDER, Material, login_files, tls_files
+from components.proxy.files import (
+    TLS_FOLDER,
+    Material,
+    header_files,
+    headers_path,
+    login_files,
+    tls_files,
+)
 from components.proxy.sites import (
     CONNECT_TIMEOUT_S,
     DROPPED_HEADERS,
@@ -73,6 +80,8 @@ def config(sites: Sequence[Site], settings: PlatformSettings, *, acme: str | Non
         **(live if acme else given),
         ca=f"{TLS_FOLDER}/ca.crt",
         sites=sites,
+        headers_path=headers_path,
+        replaced={site.name: {name.lower() for name in site.headers} for site in sites},
         levels=[
             {"name": level, "realm": realm(level), "file": htpasswd_path(level)} for level in levels(sites)
         ],
@@ -114,6 +123,7 @@ def workload(
         File(path=CONFIG, content=config(sites, settings, acme=acme)),
         *tls_files(material),
         *login_files(sites, settings, material),
+        *header_files(sites),
     ]
     if acme:
         files.append(File(path=_START, content=render("proxy/start-nginx.sh"), executable=True))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import pulumi
 
 from components.service import Published
 from components.settings import PlatformSettings, TlsMode, User
-from components.workload import Access, Scheme
+from components.workload import Access, Group, Scheme
 
 PORTAL = "portal"
 """Service key and host name of the portal, which is served at the domain itself."""
@@ -73,6 +75,9 @@ class Site:
     purpose: str
     listed: bool
     url: str
+    group: Group
+    headers: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Request headers for the upstream; values may be secret."""
 
     @property
     def name(self) -> str:
@@ -121,6 +126,8 @@ def _site(entry: Published, settings: PlatformSettings) -> Site:
         title=route.title,
         purpose=route.purpose,
         listed=route.listed,
+        group=route.group,
+        headers=route.headers,
         url=f"https://{fqdn}{port_suffix(settings)}/",
     )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import pulumi
 
 from components.proxy.acme import domains
 from components.proxy.files import Material, login_files, tls_files
@@ -70,8 +72,13 @@ def config(sites: Sequence[Site], settings: PlatformSettings) -> str:
     )
 
 
-def routes(sites: Sequence[Site], settings: PlatformSettings) -> str:
-    """Traefik's dynamic configuration: sites, logins, headers, limits."""
+def routes(
+    sites: Sequence[Site], settings: PlatformSettings, headers: Mapping[str, Mapping[str, str]]
+) -> str:
+    """Traefik's dynamic configuration: sites, logins, headers, limits.
+
+    ``headers`` are the values of the sites' own request headers, by site.
+    """
     security = security_headers(settings.tls.mode)
     return render(
         "proxy/traefik-routes.yaml.j2",
@@ -87,6 +94,7 @@ def routes(sites: Sequence[Site], settings: PlatformSettings) -> str:
         levels=[
             {"name": level, "realm": realm(level), "file": htpasswd_path(level)} for level in levels(sites)
         ],
+        headers={site: dict(sorted(values.items())) for site, values in headers.items()},
         limits=sorted({site.body_limit_mib for site in sites} - {0}),
         sites=[_router(site) for site in sites],
         portal=PORTAL,
@@ -110,7 +118,7 @@ def workload(sites: Sequence[Site], settings: PlatformSettings, material: Materi
         env={"GOMEMLIMIT": f"{int(settings.proxy.memory_mib * _HEAP_SHARE)}MiB"},
         files=(
             File(path=CONFIG, content=config(sites, settings)),
-            File(path=ROUTES, content=routes(sites, settings)),
+            _routes_file(sites, settings),
             *tls_files(material),
             *login_files(sites, settings, material),
         ),
@@ -121,12 +129,23 @@ def workload(sites: Sequence[Site], settings: PlatformSettings, material: Materi
     )
 
 
+def _routes_file(sites: Sequence[Site], settings: PlatformSettings) -> File:
+    own = {site.name: site.headers for site in sites if site.headers}
+    if not own:
+        return File(path=ROUTES, content=routes(sites, settings, {}))
+    known = {name: pulumi.Output.all(**headers) for name, headers in own.items()}
+    text = pulumi.Output.all(**known).apply(lambda values: routes(sites, settings, values))
+    return File(path=ROUTES, content=pulumi.Output.secret(text), secret=True)
+
+
 def _router(site: Site) -> dict[str, Any]:
     middlewares = ["common"]
     if site.login is not None:
         middlewares.append(f"login-{site.login}")
     elif not site.own_login:
         middlewares.append("no-login")
+    if site.headers:
+        middlewares.append(f"headers-{site.name}")
     scheme = "https" if site.upstream_tls else "http"
     return {
         "name": site.name,

@@ -29,6 +29,7 @@ from components.workload import (
     Access,
     Endpoint,
     File,
+    Group,
     Job,
     Limits,
     Probe,
@@ -169,6 +170,7 @@ class ObjectStore(Service):
             access=Access.PUBLIC,
             title="S3 API",
             purpose="Object store for S3 clients, with access keys",
+            group=Group.DATA,
             body_limit_mib=0,
             own_login=True,
         )
@@ -177,6 +179,7 @@ class ObjectStore(Service):
             access=self.settings.console_access,
             title="Object store",
             purpose="Browse buckets and objects",
+            group=Group.DATA,
             body_limit_mib=0,
         )
         return (

@@ -142,6 +142,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
         image = self.images.image(job.image, scope.source, scope.image)
         name = f"{scope.hostname}-{job.name.replace('_', '-')}"
         networks = self._networks.of(scope, outside=job.egress, egress=job.egress)
+        volumes = [(v, *self._volumes_made[f"{v.of}-{v.name}"]) for v in job.volumes]
         return JobRun(
             name,
             container_name=f"{self.prefix}-{name}",
@@ -152,8 +153,13 @@ class DockerTarget(pulumi.ComponentResource, Target):
             files=self._files(job.files, egress=job.egress),
             tmpfs=_tmpfs(job.tmpfs),
             networks=networks,
+            volumes={volume.path: resource.name for volume, resource, _ in volumes},
             labels=self._owned(scope.key, job.name),
-            opts=child_opts(scope.parent, provider=self._millrace, depends_on=after),
+            opts=child_opts(
+                scope.parent,
+                provider=self._millrace,
+                depends_on=[*after, *(owner for _, _, owner in volumes)],
+            ),
         )
 
     # -- parts of a container

@@ -33,7 +33,7 @@ class DockerImages:
         """Id of an image of the catalogue, or of ``override``, on the engine."""
         if override is not None:
             return self._pulled(f"image-{name}-custom", override).image_id
-        if source is ImageSource.UPSTREAM:
+        if source is ImageSource.UPSTREAM or not CATALOGUE[name].buildable:
             return self._pulled(f"image-{name}-upstream", upstream_reference(name, self._mirror)).image_id
         return self._built(name).image_id
 

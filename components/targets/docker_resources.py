@@ -75,6 +75,7 @@ class JobRun(pulumi.CustomResource):
         files: Sequence[File],
         tmpfs: Mapping[str, str],
         networks: Sequence[pulumi.Input[str]],
+        volumes: Mapping[str, pulumi.Input[str]],
         labels: Mapping[str, pulumi.Input[str]],
         opts: pulumi.ResourceOptions,
     ) -> None:
@@ -92,6 +93,7 @@ class JobRun(pulumi.CustomResource):
             "files": pulumi.Output.secret(contents) if any(f.secret for f in files) else contents,
             "tmpfs": dict(tmpfs),
             "networks": list(networks),
+            "volumes": dict(volumes),
             "labels": dict(labels),
             "memoryMib": job.limits.memory_mib,
             "cpus": job.limits.cpus,

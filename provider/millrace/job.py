@@ -75,6 +75,7 @@ def _container(call: Call, props: Props) -> Container:
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true"],
         tmpfs=dict(props["tmpfs"]),
+        binds=[f"{volume}:{path}" for path, volume in dict(props["volumes"]).items()],
         init=True,
         log_config=LogConfig(type="json-file", config={"max-size": "10m"}),
     )

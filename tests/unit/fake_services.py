@@ -177,7 +177,7 @@ class App(Service):
     settings_model = AppSettings
 
     @classmethod
-    def needs(cls, settings: Any) -> Iterable[Need]:
+    def needs(cls, settings: Any, platform: Any) -> Iterable[Need]:
         yield Need(service="database", request=DatabaseRequest(name="app"))
         if settings.use_store:
             yield Need(service="big_store")
@@ -234,7 +234,7 @@ class Ring(Service):
     settings_model = RingSettings
 
     @classmethod
-    def needs(cls, settings: Any) -> Iterable[Need]:
+    def needs(cls, settings: Any, platform: Any) -> Iterable[Need]:
         yield Need(service="app")
 
     def build(self) -> None:

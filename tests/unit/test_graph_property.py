@@ -33,7 +33,7 @@ def service(key: str, needed: Iterable[str], shape: dict[str, Any]) -> type[Serv
         settings_model = PlainSettings
 
         @classmethod
-        def needs(cls, settings: Any) -> Iterable[Need]:
+        def needs(cls, settings: Any, platform: Any) -> Iterable[Need]:
             return [Need(service=name) for name in names]
 
         def build(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 IMAGES = Path(__file__).resolve().parents[2] / "images"
 DOCKERFILES = sorted(IMAGES.glob("*/Dockerfile"))
 
-BUILD_ONLY = {"go-build"}
+BUILD_ONLY = {"fetch", "go-build"}
 """Images that are only ever a stage of others: they may stay root and hold a toolchain."""
 
 MOUNTS = {

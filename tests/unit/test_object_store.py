@@ -220,7 +220,7 @@ class Consumer(Service):
     request = Bucket(name="consumer-data")
 
     @classmethod
-    def needs(cls, settings: Any) -> Iterable[Need]:
+    def needs(cls, settings: Any, platform: Any) -> Iterable[Need]:
         return [Need(service="object_store", request=cls.request)]
 
     def build(self) -> None:

@@ -26,7 +26,7 @@ class Consumer(Service):
     request = Database(name="consumer", role="consumer")
 
     @classmethod
-    def needs(cls, settings: Any) -> Iterable[Need]:
+    def needs(cls, settings: Any, platform: Any) -> Iterable[Need]:
         return [Need(service="postgres", request=cls.request)]
 
     def build(self) -> None:

@@ -185,6 +185,7 @@ JOB: dict[str, Any] = {
     "env": {"TZ": "UTC"},
     "files": FILES,
     "tmpfs": {"/tmp": "rw"},
+    "volumes": {"/var/lib/data": "p-s-data"},
     "networks": ["own", "other"],
     "labels": {"dev.millrace.stack": "millrace/test"},
     "memoryMib": 256.0,

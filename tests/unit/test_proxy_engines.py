@@ -110,7 +110,7 @@ def test_nginx_logs_neither_queries_nor_passwords() -> None:
 
 def traefik_routes(**more: Any) -> dict[str, Any]:
     platform = settings(proxy={"engine": "traefik"}, **more)
-    loaded: dict[str, Any] = yaml.safe_load(traefik.routes(all_sites(platform), platform))
+    loaded: dict[str, Any] = yaml.safe_load(traefik.routes(all_sites(platform), platform, {}))
     return loaded
 
 
@@ -185,6 +185,6 @@ def test_names_are_unique_for_traefik() -> None:
     platform = settings()
     hosts = ("x", "x-limited", "limited-x", "site-x", "to-https", "unknown-host")
     extra = [publish("a", route(host)) for host in hosts]
-    found = traefik.routes(all_sites(platform, extra), platform)
+    found = traefik.routes(all_sites(platform, extra), platform, {})
     routers = re.findall(r"^    (\S+):\n      entryPoints", found, re.MULTILINE)
     assert len(routers) == len(set(routers))

@@ -105,12 +105,14 @@ def test_urls() -> None:
             "access": "admin",
             "title": "Shown",
             "purpose": "For shown",
+            "group": "operations",
         },
         "portal": {
             "url": "https://data.localhost:8443/",
             "access": "user",
             "title": "Portal",
             "purpose": "All services of this platform at a glance",
+            "group": "operations",
         },
     }
 

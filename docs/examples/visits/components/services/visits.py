@@ -32,7 +32,7 @@ class Visits(Service):
     settings: VisitsSettings
 
     @classmethod
-    def needs(cls, settings: Any) -> Iterable[Need]:
+    def needs(cls, settings: Any, platform: Any) -> Iterable[Need]:
         """A database of its own and a role that owns it."""
         return [_DATABASE]
 
