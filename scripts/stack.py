@@ -160,13 +160,18 @@ def forget_salts() -> None:
         saved.unlink()
 
 
+# Git runs it in the work tree's root. Another commit's tree, or one that is just being checked out, may be
+# without the script: then what goes in comes out.
+_FILTER = "test -f scripts/salt-filter && exec sh scripts/salt-filter {way} %f || exec cat"
+
+
 def install_filter() -> None:
     """Turn the salt filter on in this clone, for good."""
     if not (ROOT / ".git").exists():
         return
     config = ROOT / ".git" / "config"
-    if config.is_file() and "scripts/salt-filter smudge" in config.read_text():
+    wanted = {way: _FILTER.format(way=way) for way in ("clean", "smudge")}
+    if config.is_file() and all(command in config.read_text() for command in wanted.values()):
         return
-    for name in ("clean", "smudge"):
-        key = f"filter.pulumi-salt.{name}"
-        _git("config", "--local", key, f"sh scripts/salt-filter {name} %f")
+    for way, command in wanted.items():
+        _git("config", "--local", f"filter.pulumi-salt.{way}", command)

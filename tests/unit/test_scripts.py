@@ -445,6 +445,40 @@ def test_smudge_puts_this_checkouts_salt_back(tmp_path: Path) -> None:
     assert salt_filter("smudge", text + SALT, tmp_path) == text + SALT
 
 
+def test_checkout_without_the_filter_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits from before the filter, and trees where Git writes the stack file before the script."""
+
+    def git(*arguments: str, folder: Path = tmp_path / "clone") -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+        done = subprocess.run(
+            ["git", *identity, *arguments], cwd=folder, check=True, text=True, capture_output=True
+        )
+        assert done.stderr == "" or arguments[0] == "worktree", done.stderr
+        return done.stdout + done.stderr
+
+    clone = tmp_path / "clone"
+    (clone / "scripts").mkdir(parents=True)
+    git("init", "--quiet", "--initial-branch=main")
+    monkeypatch.setattr(stack, "ROOT", clone)
+    git("config", "filter.pulumi-salt.smudge", "sh scripts/salt-filter smudge %f")
+    stack.install_filter()
+    (clone / ".gitattributes").write_text("Pulumi.*.yaml filter=pulumi-salt\n")
+    (clone / "Pulumi.dev.yaml").write_text("config: {}\n")
+    git("add", ".")
+    git("commit", "--quiet", "--message=before the filter")
+    shutil.copy(ROOT / "scripts" / "salt-filter", clone / "scripts")
+    with (clone / "Pulumi.dev.yaml").open("a") as file:
+        file.write(SALT)
+    git("add", ".")
+    git("commit", "--quiet", "--message=with it")
+    assert git("show", "HEAD:Pulumi.dev.yaml") == "config: {}\n"
+    for commit in ("HEAD", "HEAD~"):
+        said = git("worktree", "add", "--detach", str(tmp_path / commit), commit)
+        assert "salt-filter" not in said
+        assert (tmp_path / commit / "Pulumi.dev.yaml").read_text() == "config: {}\n"
+        assert git("status", "--porcelain", folder=tmp_path / commit) == ""
+
+
 def test_a_new_passphrase_is_not_made_for_an_existing_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
