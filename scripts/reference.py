@@ -1,12 +1,23 @@
-"""Writes docs/settings.md, the reference of all settings, from the settings' own schema.
+"""Writes the reference of all settings from their own schema: docs/settings.md and the tables in other pages.
 
-``scripts/run reference`` writes it, ``--check`` only compares.
+A page says where its table goes by two comments on lines of their own; what stands between them is replaced::
+
+    <!-- settings: postgres -->
+    <!-- end -->
+
+README.md lists the pages that have one, between ``<!-- services -->`` and ``<!-- end -->``.
+
+``scripts/run reference`` writes, ``--check`` only compares.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+import textwrap
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from components.schema import stack_schema
@@ -14,7 +25,12 @@ from components.settings import NAMESPACE, PlatformSettings
 from scripts.console import SetupError, main
 from scripts.versions import ROOT
 
-FILE = ROOT / "docs" / "settings.md"
+DOCS = ROOT / "docs"
+FILE = DOCS / "settings.md"
+README = ROOT / "README.md"
+_INDEX = re.compile(r"^<!-- services -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^<!-- settings: (\w+) -->\n(.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
+"""The key whose settings a page shows, and the table that stands there now."""
 _REFERENCE = "#/definitions/"
 _HEAD = """\
 # Settings
@@ -31,11 +47,53 @@ _WORDS = {"integer": "whole number", "number": "number", "string": "text", "bool
 Node = dict[str, Any]
 
 
-def text() -> str:
-    """What the file must hold."""
+@cache
+def _schema() -> tuple[dict[str, Node], dict[str, Node]]:
+    """The models by name, and the keys of a stack file."""
     schema = stack_schema()
-    definitions: dict[str, Node] = schema["definitions"]
-    keys: dict[str, Node] = schema["properties"]["config"]["properties"]
+    return schema["definitions"], schema["properties"]["config"]["properties"]
+
+
+def page(file: Path) -> str:
+    """What a page must hold: its own text with the tables of now.
+
+    Raises:
+        SetupError: when it asks for a key there is not.
+    """
+
+    def table(found: re.Match[str]) -> str:
+        return f"<!-- settings: {found[1]} -->\n{_block(found[1], file)}<!-- end -->"
+
+    return BLOCK.sub(table, file.read_text(encoding="utf-8"))
+
+
+def index() -> str:
+    """What README.md must hold: the list of the services' pages, each by the title it has."""
+    pages = [file for file in sorted(DOCS.glob("*.md")) if BLOCK.search(file.read_text(encoding="utf-8"))]
+    links = [f"[{_title(file)}](docs/{file.name})" for file in pages]
+    lines = textwrap.fill(f"Services: {', '.join(links)}", 120, break_on_hyphens=False)
+    return _INDEX.sub(f"<!-- services -->\n{lines}\n<!-- end -->", README.read_text(encoding="utf-8"))
+
+
+def _title(file: Path) -> str:
+    return file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+
+
+def _block(key: str, file: Path) -> str:
+    """The table of a service's (or platform key's) settings, and one for each mapping below."""
+    definitions, keys = _schema()
+    path = f"{NAMESPACE}:{key}"
+    sections = _below(path, keys[path], definitions) if path in keys else []
+    if not sections:
+        raise SetupError(f"docs/{file.name}: there are no settings of the name {key}")
+    _, *rest = _sections(sections, definitions, level=2)
+    # The page itself is the heading and says what it is.
+    return "\n".join([_TABLE, *rest]) + "\n"
+
+
+def text() -> str:
+    """What docs/settings.md must hold."""
+    definitions, keys = _schema()
     parts = [_HEAD, "## Platform\n", _TABLE]
     sections: list[tuple[str, Node]] = []
     for key, node in keys.items():
@@ -129,17 +187,25 @@ def _one_line(sentence: str) -> str:
     return "`".join(part if i % 2 else part.replace("<", "&lt;") for i, part in enumerate(parts))
 
 
+def wanted() -> dict[Path, str]:
+    """Every page with generated parts, and what it must hold."""
+    pages = sorted(file for file in DOCS.glob("*.md") if file != FILE)
+    found = {file: page(file) for file in pages if BLOCK.search(file.read_text(encoding="utf-8"))}
+    return {FILE: text(), README: index(), **found}
+
+
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether the file is in step")
+    parser.add_argument("--check", action="store_true", help="only say whether the pages are in step")
     check = parser.parse_args().check
-    wanted = text()
-    if FILE.is_file() and FILE.read_text(encoding="utf-8") == wanted:
-        return 0
-    if check:
-        raise SetupError("docs/settings.md is not in step with the settings: run `scripts/run reference`")
-    FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(wanted, encoding="utf-8")
+    for file, content in wanted().items():
+        if file.is_file() and file.read_text(encoding="utf-8") == content:
+            continue
+        if check:
+            raise SetupError(
+                f"{file.relative_to(ROOT)} is not in step with the settings: run `scripts/run reference`"
+            )
+        file.write_text(content, encoding="utf-8")
     return 0
 
 

@@ -13,9 +13,12 @@ from graph import PLANTED, bare, plain_texts, platform
 
 import components.services
 from components import images
+from components.postgres_settings import DatabaseSettings, Grant, PostgresSettings, RoleSettings
 from components.problems import SettingsError
+from components.service import dns_name
 from components.settings import load, settings_model
 from scripts import reference
+from scripts.console import SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "visits"
@@ -136,7 +139,50 @@ def test_one_test_command() -> None:
 
 
 def test_reference_is_in_step() -> None:
-    assert reference.FILE.read_text() == reference.text(), "run `scripts/run reference`"
+    stale = [file.name for file, text in reference.wanted().items() if file.read_text() != text]
+    assert not stale, "run `scripts/run reference`"
+
+
+@pytest.mark.parametrize("key", ["proxy", *components.services.registry()])
+def test_every_service_has_a_page_with_its_settings(key: str) -> None:
+    page = ROOT / "docs" / f"{dns_name(key)}.md"
+    assert page.is_file(), f"docs/{page.name} is missing"
+    assert key in [found[1] for found in reference.BLOCK.finditer(page.read_text())], (
+        f"docs/{page.name} lacks the lines `<!-- settings: {key} -->` and `<!-- end -->`"
+    )
+
+
+def test_generated_table_shows_every_key_at_every_depth() -> None:
+    """Of the page with the most nested settings, told from the models themselves."""
+    (shown,) = [
+        found[2]
+        for found in reference.BLOCK.finditer((ROOT / "docs" / "postgres.md").read_text())
+        if found[1] == "postgres"
+    ]
+    for model in (PostgresSettings, DatabaseSettings, RoleSettings, Grant):
+        for field in model.model_fields:
+            assert re.search(rf"^\| `{field}` \|", shown, re.MULTILINE), field
+    assert "### `millrace:postgres.roles[]`" in shown
+
+
+def test_stale_page_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    file.write_text("# A page\n\n<!-- settings: proxy -->\nold\n<!-- end -->\n\nText.\n")
+    text = reference.page(file)
+    assert text.startswith("# A page\n\n<!-- settings: proxy -->\n| Key |") and text.endswith(
+        "\n<!-- end -->\n\nText.\n"
+    )
+    assert "old" not in text
+    file.write_text(text)
+    assert reference.page(file) == text
+    file.write_text("<!-- settings: proxi -->\n<!-- end -->\n")
+    with pytest.raises(SetupError, match="proxi"):
+        reference.page(file)
+
+
+def test_readme_lists_every_page() -> None:
+    linked = re.findall(r"\(docs/([^)#]+\.md)\)", (ROOT / "README.md").read_text())
+    assert {file.name for file in (ROOT / "docs").glob("*.md")} <= set(linked)
 
 
 def test_included_files_are_in_step() -> None:
