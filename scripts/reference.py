@@ -31,6 +31,7 @@ README = ROOT / "README.md"
 _INDEX = re.compile(r"^<!-- services -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^<!-- settings: (\w+) -->\n(.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
 """The key whose settings a page shows, and the table that stands there now."""
+_CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 _REFERENCE = "#/definitions/"
 _HEAD = """\
 # Settings
@@ -64,13 +65,19 @@ def page(file: Path) -> str:
     def table(found: re.Match[str]) -> str:
         return f"<!-- settings: {found[1]} -->\n{_block(found[1], file)}<!-- end -->"
 
-    return BLOCK.sub(table, file.read_text(encoding="utf-8"))
+    parts = _CODE.split(file.read_text(encoding="utf-8"))
+    return "".join(part if i % 2 else BLOCK.sub(table, part) for i, part in enumerate(parts))
+
+
+def pages() -> list[Path]:
+    """The pages that ask for a table; one that shows how to ask for it does not."""
+    written = {file: _CODE.sub("", file.read_text(encoding="utf-8")) for file in sorted(DOCS.glob("*.md"))}
+    return [file for file, text in written.items() if BLOCK.search(text)]
 
 
 def index() -> str:
     """What README.md must hold: the list of the services' pages, each by the title it has."""
-    pages = [file for file in sorted(DOCS.glob("*.md")) if BLOCK.search(file.read_text(encoding="utf-8"))]
-    links = [f"[{_title(file)}](docs/{file.name})" for file in pages]
+    links = [f"[{_title(file)}](docs/{file.name})" for file in pages()]
     lines = textwrap.fill(f"Services: {', '.join(links)}", 120, break_on_hyphens=False)
     return _INDEX.sub(f"<!-- services -->\n{lines}\n<!-- end -->", README.read_text(encoding="utf-8"))
 
@@ -189,9 +196,7 @@ def _one_line(sentence: str) -> str:
 
 def wanted() -> dict[Path, str]:
     """Every page with generated parts, and what it must hold."""
-    pages = sorted(file for file in DOCS.glob("*.md") if file != FILE)
-    found = {file: page(file) for file in pages if BLOCK.search(file.read_text(encoding="utf-8"))}
-    return {FILE: text(), README: index(), **found}
+    return {FILE: text(), README: index(), **{file: page(file) for file in pages()}}
 
 
 def _main() -> int:

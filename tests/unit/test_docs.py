@@ -175,6 +175,9 @@ def test_stale_page_is_found(tmp_path: Path) -> None:
     assert "old" not in text
     file.write_text(text)
     assert reference.page(file) == text
+    quoted = "```markdown\n<!-- settings: proxy -->\n<!-- end -->\n```\n"
+    file.write_text(quoted)
+    assert reference.page(file) == quoted
     file.write_text("<!-- settings: proxi -->\n<!-- end -->\n")
     with pytest.raises(SetupError, match="proxi"):
         reference.page(file)
