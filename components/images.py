@@ -60,6 +60,11 @@ CATALOGUE: Mapping[str, Entry] = {
         bases=_GO,
     ),
     "acme": Entry(version="4.35.2", upstream="docker.io/goacme/lego:v4.35.2", bases=_GO),
+    "spark": Entry(
+        version="4.2.0",
+        upstream="docker.io/apache/spark:4.2.0-python3",
+        bases={"BASE": "java", "FETCH": "fetch"},
+    ),
 }
 
 
