@@ -62,7 +62,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "acme": Entry(version="4.35.2", upstream="docker.io/goacme/lego:v4.35.2", bases=_GO),
     "spark": Entry(
         version="4.2.0",
-        upstream="docker.io/apache/spark:4.2.0-python3",
+        upstream="docker.io/apache/spark:4.2.0-scala2.13-java17-python3-ubuntu",
         bases={"BASE": "java", "FETCH": "fetch"},
     ),
 }
