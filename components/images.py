@@ -12,8 +12,10 @@ IMAGES = Path("images")
 """Build context of every image, relative to the project's folder (an absolute path would differ by
 checkout and show up as a change)."""
 
-_SHARED = "common"
-"""Folder below images/ with scripts that every Dockerfile may use."""
+_SCRIPTS = "common"
+SHARED = (_SCRIPTS, "ca")
+"""Folders below images/ that every build gets besides its own: scripts for Dockerfiles, and the extra CAs,
+which never become part of an image."""
 
 _TAG_DIGITS = 12
 
@@ -92,7 +94,7 @@ def content_hash(name: str) -> str:
     digest = hashlib.sha256()
     for base in sorted(CATALOGUE[name].bases.values()):
         digest.update(content_hash(base).encode())
-    files = [p for folder in (IMAGES / name, IMAGES / _SHARED) for p in folder.rglob("*") if p.is_file()]
+    files = [p for folder in (IMAGES / name, IMAGES / _SCRIPTS) for p in folder.rglob("*") if p.is_file()]
     for path in sorted(files):
         digest.update(f"{path.relative_to(IMAGES)}\0{path.stat().st_mode & 0o111:o}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())

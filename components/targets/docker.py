@@ -63,7 +63,6 @@ class DockerTarget(pulumi.ComponentResource, Target):
         self.prefix = _slug(f"{pulumi.get_project()}-{pulumi.get_stack()}")
         self.stack_label = f"{pulumi.get_project()}/{pulumi.get_stack()}"
         pems, ssh = materials(settings.target), ssh_options(settings.target)
-        registry = settings.registry
         self._docker = docker.Provider(
             "docker-engine",
             host=settings.target.host,
@@ -71,15 +70,6 @@ class DockerTarget(pulumi.ComponentResource, Target):
             cert_material=pems.get("certMaterial"),
             key_material=pulumi.Output.secret(pems["keyMaterial"]) if "keyMaterial" in pems else None,
             ssh_opts=list(ssh) or None,
-            registry_auth=[
-                docker.ProviderRegistryAuthArgs(
-                    address=registry.mirror.split("/")[0],
-                    username=registry.username,
-                    password=pulumi.Output.secret(registry.password.get_secret_value()),
-                )
-            ]
-            if registry and registry.username and registry.password
-            else None,
             opts=child_opts(self),
         )
         self._millrace = MillraceProvider(
@@ -99,8 +89,8 @@ class DockerTarget(pulumi.ComponentResource, Target):
         )
         self.images = DockerImages(
             parent=self,
-            provider=self._docker,
-            mirror=registry.mirror if registry else None,
+            provider=self._millrace,
+            registry=settings.registry,
             build_args=settings.package_mirrors.build_args,
         )
         self._hook = leftovers_hook(settings.target.host, pems, ssh)

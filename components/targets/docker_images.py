@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pulumi
-import pulumi_docker as docker
 
-from components.images import CATALOGUE, IMAGES, built_reference, content_hash, upstream_reference
+from components.images import CATALOGUE, IMAGES, SHARED, built_reference, upstream_reference
 from components.options import child_opts
-from components.settings import ImageSource
+from components.settings import ImageSource, Registry
+from components.targets.docker_resources import Image
 
 
 class DockerImages:
@@ -19,56 +19,62 @@ class DockerImages:
         self,
         *,
         parent: pulumi.Resource,
-        provider: docker.Provider,
-        mirror: str | None,
+        provider: pulumi.ProviderResource,
+        registry: Registry | None,
         build_args: Mapping[str, str],
     ) -> None:
         self._parent = parent
         self._provider = provider
-        self._mirror = mirror
+        self._registry = registry
         self._build_args = dict(build_args)
-        self._made: dict[str, docker.RemoteImage] = {}
+        self._made: dict[str, Image] = {}
 
     def image(self, name: str, source: ImageSource, override: str | None) -> pulumi.Output[str]:
         """Id of an image of the catalogue, or of ``override``, on the engine."""
         if override is not None:
-            return self._pulled(f"image-{name}-custom", override).image_id
+            return self._pulled(f"image-{name}-custom", name, override).image
         if source is ImageSource.UPSTREAM or not CATALOGUE[name].buildable:
-            return self._pulled(f"image-{name}-upstream", upstream_reference(name, self._mirror)).image_id
-        return self._built(name).image_id
+            mirror = self._registry.mirror if self._registry else None
+            reference = upstream_reference(name, mirror)
+            return self._pulled(f"image-{name}-upstream", name, reference).image
+        return self._built(name).image
 
-    def _pulled(self, resource_name: str, reference: str) -> docker.RemoteImage:
+    def _pulled(self, resource_name: str, title: str, reference: str) -> Image:
         key = f"{resource_name} {reference}"
         if key not in self._made:
-            self._made[key] = docker.RemoteImage(
+            self._made[key] = Image(
                 resource_name,
-                name=reference,
-                keep_locally=True,
+                title=title,
+                reference=reference,
+                how=self._login(reference),
                 opts=child_opts(self._parent, provider=self._provider),
             )
         return self._made[key]
 
-    def _built(self, name: str) -> docker.RemoteImage:
+    def _login(self, reference: str) -> dict[str, pulumi.Input[str]]:
+        """The registry's credentials, for its own images only."""
+        registry = self._registry
+        if registry is None or registry.username is None or registry.password is None:
+            return {}
+        if reference.split("/")[0] != registry.mirror.split("/")[0]:
+            return {}
+        password = pulumi.Output.secret(registry.password.get_secret_value())
+        return {"username": registry.username, "password": password}
+
+    def _built(self, name: str) -> Image:
         if name not in self._made:
             bases = {argument: self._built(base) for argument, base in CATALOGUE[name].bases.items()}
-            self._made[name] = docker.RemoteImage(
+            references = {argument: built_reference(base) for argument, base in CATALOGUE[name].bases.items()}
+            self._made[name] = Image(
                 f"image-{name}",
-                name=built_reference(name),
-                build=docker.RemoteImageBuildArgs(
-                    context=str(IMAGES),
-                    dockerfile=f"{name}/Dockerfile",
-                    build_args={**self._build_args, **{key: image.name for key, image in bases.items()}},
-                    # BuildKit through the engine's own API: buildx would build on the local default engine
-                    # whatever host the provider has.
-                    version="2",
-                    use_legacy_builder=True,
-                ),
-                triggers={"content": content_hash(name)},
-                keep_locally=True,
-                opts=child_opts(
-                    self._parent,
-                    provider=self._provider,
-                    depends_on=list(bases.values()),
-                ),
+                title=name,
+                reference=built_reference(name),
+                how={
+                    "context": str(IMAGES),
+                    "dockerfile": f"{name}/Dockerfile",
+                    "folders": [name, *SHARED],
+                    "args": {**self._build_args, **references},
+                },
+                opts=child_opts(self._parent, provider=self._provider, depends_on=list(bases.values())),
             )
         return self._made[name]

@@ -103,6 +103,24 @@ class JobRun(pulumi.CustomResource):
         super().__init__("millrace:docker:Job", name, props, opts)
 
 
+class Image(pulumi.CustomResource):
+    """An image on the engine; see ``provider/millrace/image.py``, also for ``how``."""
+
+    image: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        title: str,
+        reference: str,
+        how: Mapping[str, object],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        props = {"title": title, "reference": reference, "image": None, **how}
+        super().__init__("millrace:docker:Image", name, props, opts)
+
+
 class Network(pulumi.CustomResource):
     """A bridge network with a free address range; see ``provider/millrace/network.py``."""
 

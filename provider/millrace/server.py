@@ -30,6 +30,7 @@ from typing_extensions import override
 
 from millrace import VERSION
 from millrace.engine import Engine, EngineError, HostSettings, reason
+from millrace.image import Image
 from millrace.job import Job
 from millrace.network import Network
 from millrace.ready import Ready
@@ -42,7 +43,9 @@ _PARENT_S = 2.0
 # Job files and log tails exceed gRPC's 4 MiB only in theory, but a refused message is a poor error.
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
-RESOURCES: dict[str, Resource] = {r.type_token: r for r in (Ready(), Job(), Network(), VolumeOwner())}
+RESOURCES: dict[str, Resource] = {
+    r.type_token: r for r in (Image(), Ready(), Job(), Network(), VolumeOwner())
+}
 
 _Result = TypeVar("_Result")
 

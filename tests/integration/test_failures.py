@@ -98,7 +98,7 @@ def test_image_build_error(stack: Stack, tmp_path: Path) -> None:
     images.unlink()
     images.symlink_to(copy)
     try:
-        says(stack.up_fails(), "image-nginx", "exit code: 7")
+        says(stack.up_fails(), "image-nginx", "image nginx: build failed", "exit code: 7", "no such luck")
     finally:
         images.unlink()
         images.symlink_to(original)

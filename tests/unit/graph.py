@@ -177,7 +177,7 @@ class _Mocks(mocks.Mocks):
             "tls:index/selfSignedCert:SelfSignedCert": {"certPem": f"certificate {name}"},
             "tls:index/certRequest:CertRequest": {"certRequestPem": f"request {name}"},
             "tls:index/locallySignedCert:LocallySignedCert": {"certPem": f"certificate {name}"},
-            "docker:index/remoteImage:RemoteImage": {"imageId": f"sha256:{name}"},
+            "millrace:docker:Image": {"image": f"sha256:{name}"},
             "millrace:docker:Network": {"cidr": "10.213.0.0/27"},
         }
         return f"id-{name}", {**args.inputs, **made.get(args.typ, {})}

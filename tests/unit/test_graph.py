@@ -275,11 +275,15 @@ def test_outputs() -> None:
 
 def test_a_registry_password_is_secret() -> None:
     graph = fake(**MIRROR)
-    provider = graph.named("docker-engine")
-    assert PLANTED in json.dumps(bare(dict(provider.inputs)))
+    for node in graph.of("millrace:docker:Image"):
+        assert PLANTED in node.get("password")
     assert all(PLANTED not in text for node in graph.nodes for text in plain_texts(node.inputs))
-    assert "r.example:5000" in json.dumps(provider.get("registryAuth"))
-    assert "/hub" not in json.dumps(provider.get("registryAuth"))
+
+
+def test_a_registry_password_is_for_that_registry_only() -> None:
+    graph = fake(**MIRROR, database={"image": "elsewhere.example/hub/postgres:15"})
+    assert graph.named("image-postgres-custom").get("password") is None
+    assert graph.named("image-nginx-upstream").get("password")
 
 
 # -- order
@@ -395,16 +399,18 @@ def test_package_mirrors_reach_every_build() -> None:
         "apt": "https://apt.example",
         "pypi": "https://pypi.example/simple",
         "go": "https://go.example",
+        "maven": "https://maven.example",
     }
     graph = fake(**OTHERS, package_mirrors=mirrors)
-    builds = [node.get("build") for node in graph.of("docker:index/remoteImage:RemoteImage")]
+    builds = [node.get("args") for node in graph.of("millrace:docker:Image")]
     assert builds
     for build in builds:
-        given = {k: v for k, v in build["buildArgs"].items() if k not in ("BASE", "GO_BUILD")}
+        given = {k: v for k, v in build.items() if k not in ("BASE", "GO_BUILD")}
         assert given == {
             "APT_MIRROR": "https://apt.example",
             "PIP_INDEX_URL": "https://pypi.example/simple",
             "GOPROXY": "https://go.example",
+            "MAVEN_MIRROR": "https://maven.example",
         }
 
 
@@ -478,37 +484,36 @@ def test_another_service_touches_nothing_but_the_proxy() -> None:
 
 def image(graph: Graph, container: str) -> Node:
     node = graph.container(container)
-    (found,) = [n for n in graph.of("docker:index/remoteImage:RemoteImage") if n.urn in node.depends_on]
+    (found,) = [n for n in graph.of("millrace:docker:Image") if n.urn in node.depends_on]
     return found
 
 
 def test_built_images() -> None:
     graph = fake()
     postgres = image(graph, "database")
-    assert postgres.get("build")["dockerfile"] == "postgres/Dockerfile"
-    assert postgres.get("build")["context"] == "images"
-    assert postgres.get("build")["buildArgs"]["BASE"].startswith("millrace/base:")
-    assert postgres.get("triggers")["content"]
+    assert postgres.get("dockerfile") == "postgres/Dockerfile"
+    assert postgres.get("context") == "images"
+    assert set(postgres.get("folders")) == {"postgres", "common", "ca"}
+    assert postgres.get("args")["BASE"].startswith("millrace/base:")
     assert graph.named("image-base").urn in postgres.depends_on
-    for node in graph.of("docker:index/remoteImage:RemoteImage"):
-        assert node.get("keepLocally") is True
-        assert re.fullmatch(r"millrace/[a-z-]+:[\w.-]+-[0-9a-f]{12}", node.get("name"))
+    for node in graph.of("millrace:docker:Image"):
+        assert re.fullmatch(r"millrace/[a-z-]+:[\w.-]+-[0-9a-f]{12}", node.get("reference"))
 
 
 def test_upstream_images() -> None:
     graph = fake(images="upstream")
-    images = {node.name: node.get("name") for node in graph.of("docker:index/remoteImage:RemoteImage")}
+    images = {node.name: node.get("reference") for node in graph.of("millrace:docker:Image")}
     assert all(name.endswith("-upstream") for name in images)
     assert re.fullmatch(r"(docker.io/library/)?postgres:[\w.-]+", images["image-postgres-upstream"])
     for reference in images.values():
         tag = reference.rpartition("/")[2].partition(":")[2]
         assert tag not in ("", "latest"), reference
-    assert not any(node.get("build") for node in graph.of("docker:index/remoteImage:RemoteImage"))
+    assert not any(node.get("dockerfile") for node in graph.of("millrace:docker:Image"))
 
 
 def test_a_registry_mirror_serves_all_upstream_images() -> None:
     graph = fake(**MIRROR)
-    images = {node.name: node.get("name") for node in graph.of("docker:index/remoteImage:RemoteImage")}
+    images = {node.name: node.get("reference") for node in graph.of("millrace:docker:Image")}
     assert all(reference.startswith("r.example:5000/hub/") for reference in images.values())
     assert images["image-postgres-upstream"].startswith("r.example:5000/hub/library/postgres:")
 
@@ -518,9 +523,9 @@ def test_a_service_may_have_its_own_source_or_image() -> None:
         big_store={"images": "upstream"},
         database={"image": "r.example/postgres@sha256:" + "0" * 64},
     )
-    assert image(graph, "big-store").get("build") is None
-    assert image(graph, "database").get("name").startswith("r.example/postgres@sha256:")
-    assert image(graph, "app-1").get("build")
+    assert image(graph, "big-store").get("dockerfile") is None
+    assert image(graph, "database").get("reference").startswith("r.example/postgres@sha256:")
+    assert image(graph, "app-1").get("dockerfile")
     (job,) = [node for node in graph.jobs if node.name == "database-roles"]
     assert job.get("image") == graph.container("database").get("image")
 

@@ -222,7 +222,8 @@ def test_the_program_and_the_provider_agree_on_names() -> None:
     from components.targets import docker as target
 
     assert (LABEL_STACK, LABEL_IDENTITY) == (target.LABEL_STACK, target.LABEL_IDENTITY)
-    assert set(RESOURCES) == {f"millrace:docker:{n}" for n in ("Ready", "Job", "Network", "VolumeOwner")}
+    names = ("Image", "Ready", "Job", "Network", "VolumeOwner")
+    assert set(RESOURCES) == {f"millrace:docker:{n}" for n in names}
 
 
 # -- the process
