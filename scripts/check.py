@@ -14,6 +14,8 @@ from scripts.setup import locked, setup
 from scripts.versions import ROOT
 
 _SUITES = ("unit", "integration", "e2e")
+_WORKERS = 2
+"""Processes for tests on containers; each brings stacks of its own up."""
 
 
 def _shell_scripts() -> list[str]:
@@ -62,10 +64,20 @@ def _browser() -> None:
 
 
 def tests(suites: list[str], extra: list[str]) -> int:
-    """Run test suites in one pytest session; its summary is the last line."""
+    """Run test suites in one pytest session; its summary is the last line.
+
+    Tests on containers mostly wait: they run side by side, a line for each that ends. ``-n 0`` among ``extra``
+    runs them one after the other.
+    """
     folders = [f"tests/{suite}" for suite in suites if (ROOT / "tests" / suite).is_dir()]
+    options: list[str] = []
+    if suites != ["unit"]:
+        images = [str(python_env.PYTHON), "-m", "tests.integration.images"]
+        if code := subprocess.run(images, cwd=ROOT).returncode:
+            return code
+        options = ["-v", f"--numprocesses={_WORKERS}", "--dist=loadgroup", "--no-loadscope-reorder"]
     say("tests", " ".join(folders))
-    command = [str(python_env.PYTHON), "-m", "pytest", *folders, *extra]
+    command = [str(python_env.PYTHON), "-m", "pytest", *options, *folders, *extra]
     return subprocess.run(command, cwd=ROOT).returncode
 
 

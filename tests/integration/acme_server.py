@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import io
 import ipaddress
 import json
 import os
 import ssl
-import tarfile
 from pathlib import Path
 
 import docker
@@ -21,31 +19,15 @@ from cryptography.x509.oid import NameOID
 from docker.models.containers import Container
 
 from components.images import built_reference
-from tests.integration.stack import ROOT, free_port, wait_until
+from tests.integration.images import build
+from tests.integration.stack import free_port, wait_until
 
 _IMAGE = "millrace/pebble:test"
 
 
 def build_image() -> None:
     """Build the image from those a stack with Go programs has built; a matter of a second when cached."""
-    engine = docker.from_env(timeout=600).api
-    context = io.BytesIO()
-    with tarfile.open(fileobj=context, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        tar.add(ROOT / "images", ".")
-    bases = {"BASE": built_reference("base"), "GO_BUILD": built_reference("go-build")}
-    # Version 2 is BuildKit, which neither this client nor every `docker build` has.
-    answer = engine.post(
-        f"{engine.base_url}/v{engine.api_version}/build",
-        params={
-            "version": "2",
-            "dockerfile": "pebble/Dockerfile",
-            "t": _IMAGE,
-            "buildargs": json.dumps(bases),
-        },
-        headers={"Content-Type": "application/x-tar"},
-        data=context.getvalue(),
-    )
-    assert "Successfully tagged" in answer.text, answer.text[-2000:]
+    build("pebble", _IMAGE, {"BASE": built_reference("base"), "GO_BUILD": built_reference("go-build")})
 
 
 class Pebble:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from components.checks import needs_of
 from components.services import registry
 from components.settings import settings_model
 from tests.integration.stack import free_port
@@ -67,22 +68,10 @@ def with_needs(chosen: Iterable[str], platform: Mapping[str, Any]) -> list[str]:
     while True:
         values = {**platform, **{key: _resolved(SETTINGS.get(key, {})) for key in keys}}
         settings = settings_model().model_validate(values)
-        needed = {
-            need.service
-            for key, own in settings.services.items()
-            for need in _needs(key, own, settings)
-            if not getattr(need, "optional", False)
-        }
+        needed = {need.service for key in keys for need in needs_of(settings, key)}
         if needed <= keys:
             return [key for key in registry() if key in keys]
         keys |= needed
-
-
-def _needs(key: str, own: Any, settings: Any) -> Iterable[Any]:
-    service: Any = registry()[key]
-    return list(
-        service.needs(own, settings) if "platform" in service.needs.__annotations__ else service.needs(own)
-    )
 
 
 def _resolved(value: Any) -> Any:

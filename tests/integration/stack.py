@@ -38,9 +38,13 @@ def pulumi_command() -> str:
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on, below the range that outgoing connections take theirs from."""
+    """A TCP port nobody listens on, below the range that outgoing connections take theirs from.
+
+    Tests that run beside this process choose from other ports.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 6
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.randrange(20000 + 2000 * worker, 22000 + 2000 * worker)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("0.0.0.0", port))
             return port
