@@ -66,8 +66,8 @@ def _browser() -> None:
 def tests(suites: list[str], extra: list[str]) -> int:
     """Run test suites in one pytest session; its summary is the last line.
 
-    Tests on containers mostly wait: they run side by side, a line for each that ends. ``-n 0`` among ``extra``
-    runs them one after the other.
+    Tests on containers mostly wait: they run side by side, a line for each that ends. ``-n 0`` among
+    ``extra`` runs them one after the other.
     """
     folders = [f"tests/{suite}" for suite in suites if (ROOT / "tests" / suite).is_dir()]
     options: list[str] = []

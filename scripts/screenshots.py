@@ -147,6 +147,12 @@ def _take(browser: Browser, url: str, password: str, scheme: str) -> bytes:
     status = browser.call("Runtime.evaluate", expression=ask)["result"]["value"]
     if status != 200:
         raise SetupError(f"screenshots: {url} answers {status}")
+    # All of the page, however many services there are.
+    ask = "Math.ceil(document.documentElement.getBoundingClientRect().height)"
+    height = max(_HEIGHT, browser.call("Runtime.evaluate", expression=ask)["result"]["value"])
+    browser.call(
+        "Emulation.setDeviceMetricsOverride", width=_WIDTH, height=height, deviceScaleFactor=1, mobile=False
+    )
     picture = browser.call("Page.captureScreenshot", format="png", optimizeForSpeed=False)["data"]
     return base64.b64decode(picture)
 

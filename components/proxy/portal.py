@@ -10,7 +10,7 @@ from components.proxy.sites import HTTP_PORT, PORTAL, Site
 from components.service import Published
 from components.settings import PlatformSettings
 from components.templates import render
-from components.workload import Access, Endpoint, File, Limits, Route, Scheme, Workload
+from components.workload import Access, Endpoint, File, Group, Limits, Route, Scheme, Workload
 
 _CONFIG = "/etc/millrace/portal/nginx.conf"
 _ROOT = "/etc/millrace/portal/www"
@@ -49,19 +49,28 @@ def published(settings: PlatformSettings) -> Published:
 def page(sites: Sequence[Site], settings: PlatformSettings) -> str:
     """The page as HTML; whatever comes from settings or services is escaped."""
     shown = [site for site in sites if site.listed and site.service != PORTAL]
-    entries = [
+    groups = [
         {
-            "title": site.title,
-            "purpose": site.purpose,
-            "url": site.url,
-            "address": site.url.removeprefix("https://").rstrip("/"),
-            "level": _level(site),
+            "id": group.value,
+            "name": group.value.capitalize(),
+            "entries": [_entry(site) for site in shown if site.group is group],
         }
-        for site in shown
+        for group in Group
+        if any(site.group is group for site in shown)
     ]
     used = {_level(site) for site in shown}
     legend = [level for level in (*_LEVELS.values(), _OWN_LOGIN) if level in used]
-    return render("portal/index.html.j2", domain=settings.domain, entries=entries, legend=legend)
+    return render("portal/index.html.j2", domain=settings.domain, groups=groups, legend=legend)
+
+
+def _entry(site: Site) -> dict[str, object]:
+    return {
+        "title": site.title,
+        "purpose": site.purpose,
+        "url": site.url,
+        "address": site.url.removeprefix("https://").rstrip("/"),
+        "level": _level(site),
+    }
 
 
 def _level(site: Site) -> _Level:

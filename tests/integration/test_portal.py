@@ -171,6 +171,8 @@ def test_every_service_is_there(web: Web, person: Person) -> None:
         assert entry["purpose"] in card["text"]
         level = "own login" if name == "s3" else entry["access"]
         assert card["badge"].endswith(level)
+    headings = "JSON.stringify([...document.querySelectorAll('section > h2')].map(h => h.innerText))"
+    assert json.loads(person.ask(headings)) == ["Data"]
     # What the levels mean is said below.
     for badge in {card["badge"].split()[-1] for card in cards.values()}:
         assert badge in person.ask("document.querySelector('footer').innerText")

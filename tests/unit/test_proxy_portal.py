@@ -12,7 +12,7 @@ from test_proxy import publish, settings
 
 from components.proxy import portal, sites
 from components.proxy.edge import urls
-from components.workload import Access, Route
+from components.workload import Access, Group, Route
 
 EVIL = '"><script>alert(1)</script>&'
 
@@ -56,6 +56,30 @@ def test_page_lists_services_with_link_level_and_purpose() -> None:
     assert "For notebooks" in read.text
     assert re.search(r"Access:\s*engineer", read.text)
     assert "engineers and administrators" in read.text
+
+
+def test_services_stand_in_their_groups() -> None:
+    """In the order of the groups, those of a group in the order they come in; empty groups are left out."""
+    text = page(
+        route("last", group=Group.OPERATIONS),
+        route("first", group=Group.DATA),
+        route("middle", group=Group.ANALYTICS),
+        route("second", group=Group.DATA),
+    )
+    sections = re.findall(r"<section.*?</section>", text, re.DOTALL)
+    found = {re.findall(r"<h2.*?>(.*?)</h2>", s)[0]: re.findall(r"<a .*?>(.*?)</a>", s) for s in sections}
+    assert list(found.items()) == [
+        ("Data", ["First", "Second"]),
+        ("Analytics", ["Middle"]),
+        ("Operations", ["Last"]),
+    ]
+
+
+def test_every_group_has_its_place() -> None:
+    text = page(*(route(f"in-{group}", group=group) for group in Group))
+    assert [text.index(f">In-{group.capitalize()}<") for group in Group] == sorted(
+        text.index(f">In-{group.capitalize()}<") for group in Group
+    )
 
 
 def test_page_escapes_what_services_say() -> None:
