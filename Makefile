@@ -61,4 +61,4 @@ lock: ## Pin the Python packages anew from requirements*.in
 
 .PHONY: bench
 bench: ## Measure `make up` and compare with docker compose
-	@$(RUN) bench
+	@$(RUN) bench $(ARGS)

@@ -1,8 +1,9 @@
-"""How long the platform takes to come up, against docker compose with the same containers.
+"""How long the platform takes to come up, against docker compose with the same containers, and what it takes.
 
-Everything runs in a stack of its own, on ports of its own, and is removed afterwards. With ``--cold`` it also
-measures `make up` of a fresh clone with empty caches, which removes Millrace's images and the engine's build
-cache first; it takes some ten minutes and refuses while a container uses those images.
+What is measured are the settings of ``Pulumi.dev.yaml``, in a stack of its own, on ports of its own, which is
+removed afterwards. ``--minimal`` adds the memory of ``Pulumi.minimal.yaml``. ``--cold`` adds `make up` of a
+fresh clone with empty caches: it removes Millrace's images and the engine's build cache first, takes up to
+half an hour and refuses while a container uses those images.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 
 from tests.bench.cold import cold_up
 from tests.bench.compose import ComposeCopy
-from tests.bench.report import Row, memory_table, show
-from tests.integration.conftest import full_config
+from tests.bench.report import Row, show
+from tests.bench.stacks import PROJECT, config_of
+from tests.bench.usage import measure, table, total_disk, total_memory
 from tests.integration.stack import Stack
 
 
@@ -29,13 +31,14 @@ def _timed(action: Callable[[], object]) -> float:
 
 
 def _measure(
-    runs: int, action: Callable[[], object], reset: Callable[[], object] | None = None
+    what: str, runs: int, action: Callable[[], object], reset: Callable[[], object] | None = None
 ) -> list[float]:
     times = []
-    for _ in range(runs):
+    for number in range(runs):
         if reset:
             reset()
         times.append(_timed(action))
+        print(f"{what}, run {number + 1} of {runs}: {times[-1]:.1f} s", flush=True)
     return times
 
 
@@ -44,37 +47,60 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="runs of each measurement (default 3)")
     parser.add_argument("--cold", action="store_true", help="also from nothing; removes images and caches")
+    parser.add_argument("--minimal", action="store_true", help="also the memory of Pulumi.minimal.yaml")
+    parser.add_argument("--no-compose", action="store_true", help="without the comparison")
     options = parser.parse_args()
-    rows: list[Row] = []
-    if options.cold:
-        rows.append(Row("make up from nothing", [cold_up()], "at most 720 s"))
+    cold = [cold_up()] if options.cold else []
     folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
-    stack = Stack(folder / "project", "bench", full_config(), project="mrbench")
+    try:
+        if options.minimal:
+            _minimal(folder / "minimal")
+        _dev(folder / "dev", options.runs, cold, compare=not options.no_compose)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _dev(folder: Path, runs: int, cold: list[float], *, compare: bool) -> None:
+    rows = [Row("make up from nothing", cold, "at most 1500 s")] if cold else []
+    stack = Stack(folder / "project", "dev", config_of("dev"), project=PROJECT)
     try:
         print("bringing the stack up once, so that images are built ...", flush=True)
         stack.up()
-        containers = memory_table(stack)
-        noop = _measure(options.runs, stack.up)
-        copy = ComposeCopy(stack, folder / "compose")
+        print("a minute's rest before memory is measured ...", flush=True)
+        usages = measure(stack)
+        rows.append(Row("up, nothing to do", _measure("up, nothing to do", runs, stack.up), ""))
+        copy = ComposeCopy(stack, folder / "compose") if compare else None
         down = ["destroy", "--yes", "--skip-preview", "--stack", stack.name]
-        cached = _measure(options.runs, stack.up, lambda: stack.pulumi(*down))
+        cached = _measure("up, images built", runs, stack.up, lambda: stack.pulumi(*down))
+        rows.append(Row("up, images built", cached, "at most 240 s, and 1.2 x compose"))
         stack.pulumi(*down)
-        try:
-            compose = _measure(options.runs, copy.up, copy.reset)
-        finally:
-            copy.down()
-        ratio = statistics.median(cached) / statistics.median(compose)
-        rows += [
-            Row("up, nothing to do", noop, "at most 8 s"),
-            Row("up, images built", cached, "at most 1.2 x compose"),
-            Row("docker compose up --wait, same containers", compose, ""),
-        ]
+        if copy is not None:
+            try:
+                compose = _measure("docker compose", runs, copy.up, copy.reset)
+            finally:
+                copy.down()
+            rows.append(Row("docker compose up --wait, same containers", compose, ""))
         show(rows)
-        print(f"\nup with images built / compose: {ratio:.2f} (medians)\n")
-        print(containers)
+        if copy is not None:
+            ratio = statistics.median(cached) / statistics.median(compose)
+            print(f"\nup with images built / compose: {ratio:.2f} (medians)")
+        print(f"\n{table(usages)}\n")
+        print(f"idle memory: {total_memory(usages) / 1024:.2f} GiB (goal: at most 8)")
+        print(f"images on disk: {total_disk(usages) / 1000:.2f} GB (goal: at most 9)")
     finally:
         stack.destroy()
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _minimal(folder: Path) -> None:
+    stack = Stack(folder, "minimal", config_of("minimal"), project=PROJECT)
+    try:
+        print("Pulumi.minimal.yaml: bringing it up, then a minute's rest ...", flush=True)
+        stack.up()
+        usages = measure(stack)
+        print(f"\n{table(usages)}\n")
+        print(f"Pulumi.minimal.yaml, idle memory: {total_memory(usages) / 1024:.2f} GiB (goal: at most 3)\n")
+    finally:
+        stack.destroy()
 
 
 if __name__ == "__main__":

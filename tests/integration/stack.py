@@ -24,7 +24,7 @@ import yaml
 from docker.models.containers import Container
 
 ROOT = Path(__file__).resolve().parents[2]
-LINKED = ("components", "configs", "images", "provider", "__main__.py", ".venv")
+LINKED = ("components", "configs", "images", "provider", "pipelines", "__main__.py", ".venv")
 DOMAIN = "data.localhost"
 # Another run of the tests on the same engine has other names.
 PROJECT = f"mrt{os.getpid()}"
@@ -81,7 +81,7 @@ class Stack:
         self.docker = engine or docker.from_env(timeout=120)
         self.address = address
         folder.mkdir(parents=True, exist_ok=True)
-        for entry in LINKED:
+        for entry in filter(lambda name: (ROOT / name).exists(), LINKED):
             (folder / entry).symlink_to(ROOT / entry)
         definition = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
         definition["name"] = project
