@@ -1,9 +1,9 @@
 """The same containers as a compose file: for comparison only.
 
 Compose gets the better deal wherever the two differ: the volumes are there beforehand with the right owner,
-the files lie on the disk, and health checks run every two seconds instead of every fifteen. Who waits for whom is
-what the stack's own state says. ``--wait`` accepts that a set-up job ends only when a service depends on it:
-where none does, the portal, the quickest to start, is that service.
+the files lie on the disk, and health checks run every two seconds instead of every fifteen. Who waits for
+whom is what the stack's own state says. ``--wait`` accepts that a set-up job ends only when a service depends
+on it: where none does, the portal, the quickest to start, is that service.
 """
 
 from __future__ import annotations

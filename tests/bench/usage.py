@@ -112,8 +112,8 @@ def _layers(stack: Stack, containers: Iterable[Container]) -> Mapping[str, set[s
     resources = json.loads(stack.state())["deployment"]["resources"]
     for resource in resources:
         match resource["type"]:
-            case "docker:index/remoteImage:RemoteImage":
-                used[_SHARED] |= _folders(stack, resource["outputs"]["imageId"])
+            case "millrace:docker:Image":
+                used[_SHARED] |= _folders(stack, resource["outputs"]["image"])
             case "millrace:docker:Job":
                 used[resource["inputs"]["labels"][_SERVICE]] |= _folders(stack, resource["inputs"]["image"])
     for container in containers:
