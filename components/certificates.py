@@ -41,7 +41,7 @@ class CertificateAuthority(pulumi.ComponentResource):
 
 
 class Certificate(pulumi.ComponentResource):
-    """A certificate from the platform's CA, for a server (``names``) or a client (``client``).
+    """A certificate from the platform's CA, for a server (``names``), a client (``client``) or both in one.
 
     Args:
         common_name: the subject; a client is recognised by it.
@@ -68,7 +68,7 @@ class Certificate(pulumi.ComponentResource):
             f"{name}-request",
             private_key_pem=_secret(self._key.private_key_pem),
             dns_names=list(names),
-            ip_addresses=[] if client else ["127.0.0.1"],
+            ip_addresses=["127.0.0.1"] if names else [],
             subject=tls.CertRequestSubjectArgs(common_name=common_name),
             opts=child_opts(self),
         )
@@ -80,7 +80,8 @@ class Certificate(pulumi.ComponentResource):
             validity_period_hours=validity_days * _HOURS,
             early_renewal_hours=renew_days * _HOURS,
             set_subject_key_id=True,
-            allowed_uses=list(_CLIENT if client else _SERVER),
+            # A server's may not log in as a client: each has just the uses it was asked for.
+            allowed_uses=list(dict.fromkeys([*(_SERVER if names else ()), *(_CLIENT if client else ())])),
             opts=child_opts(self),
         )
         self.authority = authority

@@ -239,14 +239,15 @@ def _needs(settings: Settings) -> Iterator[Problem]:
 
 def _ports(settings: Settings) -> Iterator[Problem]:
     taken: dict[int, str] = {settings.proxy.http_port: "proxy.http_port"}
-    for path, port in _published(settings):
+    for path, port in published_ports(settings):
         label = ".".join(path)
         if port in taken and taken[port] != label:
             yield Problem(path, f"port {port} is taken by {taken[port]} - choose another")
         taken.setdefault(port, label)
 
 
-def _published(settings: Settings) -> Iterable[tuple[tuple[str, ...], int]]:
+def published_ports(settings: Settings) -> Iterable[tuple[tuple[str, ...], int]]:
+    """Ports of the host that the settings name, apart from that for HTTP, with the paths of their keys."""
     yield ("proxy", "https_port"), settings.proxy.https_port
     for key, own in settings.services.items():
         for name in type(own).model_fields:

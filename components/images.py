@@ -24,14 +24,17 @@ _TAG_DIGITS = 12
 class Entry:
     """One image: what to pull, and how to build its equivalent.
 
-    ``upstream`` is registry/repository:tag[@digest] (None for build stages). ``version`` becomes part of the
-    built image's tag. ``bases`` are the build arguments that name other images of this catalogue.
-    ``buildable`` False: no package registry has the program, it is pulled whatever the settings say.
+    ``upstream`` is registry/repository:tag[@digest]; without it the image is built whatever the settings
+    say. ``version`` becomes part of the built image's tag. ``bases`` are the build arguments that name other
+    images of this catalogue. ``buildable`` False: no package registry has the program, it is pulled whatever
+    the settings say. ``part`` True: it stands beside a service's own image, and a service's ``image`` setting
+    does not replace it.
     """
 
     version: str
     upstream: str | None = None
     buildable: bool = True
+    part: bool = False
     bases: Mapping[str, str] = field(default_factory=lambda: {"BASE": "base"})
 
 
@@ -60,6 +63,11 @@ CATALOGUE: Mapping[str, Entry] = {
         upstream="docker.io/library/traefik:v3.6.25"
         "@sha256:31267173a15b4944e797a76ffd9c419707c8d8b32fe5b610f80cd0cfa05f372d",
         bases=_GO,
+    ),
+    "kafka": Entry(version="4.3.1", upstream="docker.io/apache/kafka:4.3.1", bases=_JAVA),
+    "kafka-setup": Entry(version="1", bases=_PYTHON, part=True),
+    "redpanda-console": Entry(
+        version="3.10.0", upstream="docker.io/redpandadata/console:v3.10.0", buildable=False, part=True
     ),
     "acme": Entry(version="4.35.2", upstream="docker.io/goacme/lego:v4.35.2", bases=_GO),
     "spark": Entry(

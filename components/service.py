@@ -154,11 +154,16 @@ class Service(pulumi.ComponentResource):
     def certificate(
         self, name: str = "server", *, names: Sequence[str] = (), client: str = ""
     ) -> Certificate:
-        """A certificate for this service's DNS names (or ``names``), or one for the client ``client``."""
+        """A certificate for this service's DNS names (or ``names``), or one for the client ``client``.
+
+        With both ``names`` and ``client`` it is for a server that is also a client of its like.
+        """
+        if not client:
+            names = names or [self.hostname]
         return self.context.platform.new_certificate(
             f"{self.hostname}-{name}",
             common_name=client or self.hostname,
-            names=[] if client else [*(names or [self.hostname]), "localhost"],
+            names=[*names, "localhost"] if names else [],
             client=bool(client),
             opts=child_opts(self),
         )

@@ -31,9 +31,10 @@ class DockerImages:
 
     def image(self, name: str, source: ImageSource, override: str | None) -> pulumi.Output[str]:
         """Id of an image of the catalogue, or of ``override``, on the engine."""
-        if override is not None:
+        entry = CATALOGUE[name]
+        if override is not None and not entry.part:
             return self._pulled(f"image-{name}-custom", name, override).image
-        if source is ImageSource.UPSTREAM or not CATALOGUE[name].buildable:
+        if not entry.buildable or (source is ImageSource.UPSTREAM and entry.upstream is not None):
             mirror = self._registry.mirror if self._registry else None
             reference = upstream_reference(name, mirror)
             return self._pulled(f"image-{name}-upstream", name, reference).image

@@ -19,6 +19,29 @@ FREE_PORT = "a free port"
 """Stands for a port of the host's loopback; each stack gets one of its own."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
+    "kafka": {
+        "memory_mib": 512,
+        "loopback_port": FREE_PORT,
+        "topics": [
+            {"name": "orders", "partitions": 3, "retention_hours": 48},
+            {
+                "name": "visits",
+                "message": {
+                    "format": "json",
+                    "columns": [
+                        {"name": "id", "type": "BIGINT"},
+                        {"name": "page", "type": "VARCHAR"},
+                        {"name": "customer", "type": "BIGINT", "mapping": "who/id"},
+                    ],
+                },
+            },
+        ],
+        "users": [
+            {"name": "seller", "write": ["orders", "visits"]},
+            {"name": "analyst", "read": ["orders", "visits"]},
+            {"name": "stranger"},
+        ],
+    },
     "postgres": {
         "memory_mib": 256,
         "loopback_port": FREE_PORT,

@@ -168,6 +168,7 @@ class _Mocks(mocks.Mocks):
                 "result": f"{PLANTED}-password-{secret}",
                 "bcryptHash": f"{PLANTED}-hash-{secret}",
             },
+            "random:index/randomId:RandomId": {"hex": f"hex-{name}", "b64Url": f"b64-{name}"},
             "tls:index/privateKey:PrivateKey": {
                 "privateKeyPem": f"{PLANTED}-key-{name}",
                 "privateKeyPemPkcs8": f"{PLANTED}-pkcs8-{name}",
