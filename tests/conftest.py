@@ -10,6 +10,9 @@ _TESTS = Path(__file__).parent
 _SHARED = "everything"
 """The fixture with the stack of all services: too big to be up twice, so one process gets all its modules."""
 
+_LAST = "test_whole_stack.py"
+"""It destroys that stack in the end."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,9 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(groups[path]))
     suites = ("unit", "integration", "e2e")
 
-    def place(item: pytest.Item) -> tuple[int, bool]:
+    def place(item: pytest.Item) -> tuple[int, bool, bool]:
         suite = item.path.relative_to(_TESTS).parts[0]
-        return suites.index(suite), groups[item.path] != _SHARED
+        return suites.index(suite), groups[item.path] != _SHARED, item.path.name == _LAST
 
     items.sort(key=place)
 

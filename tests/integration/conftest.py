@@ -80,5 +80,5 @@ def everything(new_stack: Callable[..., Stack]) -> Stack:
     ``with everything.changed(kafka={...}): everything.up()``.
     """
     stack = new_stack(everything_config(), name="all")
-    stack.up()
+    stack.first_up = stack.up().output
     return stack

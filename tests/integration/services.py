@@ -81,7 +81,11 @@ def selected(platform: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     chosen = list(dict.fromkeys(name.strip() for name in os.environ.get(ONLY, "").split(",") if name.strip()))
     if unknown := set(chosen) - set(registry()):
         raise ValueError(f"{ONLY}: no such service: {', '.join(sorted(unknown))}")
-    keys = with_needs(chosen, platform) if chosen else list(registry())
+    return resolved(with_needs(chosen, platform) if chosen else registry())
+
+
+def resolved(keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Settings of these services, with ports of their own."""
     return {key: _resolved(SETTINGS.get(key, {})) for key in keys}
 
 
@@ -89,8 +93,7 @@ def with_needs(chosen: Iterable[str], platform: Mapping[str, Any]) -> list[str]:
     """These services and all that they cannot do without, in the registry's order."""
     keys = set(chosen)
     while True:
-        values = {**platform, **{key: _resolved(SETTINGS.get(key, {})) for key in keys}}
-        settings = settings_model().model_validate(values)
+        settings = settings_model().model_validate({**platform, **resolved(keys)})
         needed = {need.service for key in keys for need in needs_of(settings, key)}
         if needed <= keys:
             return [key for key in registry() if key in keys]

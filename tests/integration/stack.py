@@ -98,6 +98,8 @@ class Stack:
         if engine:
             # Whatever went to this machine's own engine would fail.
             self.environment["DOCKER_HOST"] = "unix:///nonexistent/docker.sock"
+        self.first_up = ""
+        """What the `up` that made the stack has written, where somebody keeps it."""
         self._salt: str | None = None
         self.config: dict[str, Any] = {}
         self.configure(config)

@@ -1,0 +1,163 @@
+"""The stack of all services as a whole: it converges, changes no more than asked, heals, leaves nothing.
+
+This module runs last of those that share the stack; its last test destroys it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from docker.models.containers import Container
+
+from components.services import registry
+from tests.integration.stack import Stack, wait_until
+
+SERVICE = "dev.millrace.service"
+KEYS = ("proxy", *registry())
+HEAL_S = 300
+"""Seconds until a killed container is healthy again, with others killed beside it on two cores."""
+
+
+def service_of(container: Container) -> str:
+    return str(container.labels[SERVICE])
+
+
+def identities(stack: Stack) -> dict[str, tuple[str, str]]:
+    """Service and id of each container by name."""
+    return {c.name: (service_of(c), str(c.id)) for c in stack.containers()}
+
+
+def skip_unless_up(stack: Stack, key: str) -> None:
+    if key not in stack.config:
+        pytest.skip(f"{key} is not among the services of this run")
+
+
+def healthy(container: Container) -> bool:
+    container.reload()
+    state = container.attrs["State"]
+    return bool(state["Running"]) and state["Health"]["Status"] == "healthy"
+
+
+def wait_healthy(containers: list[Container]) -> None:
+    """Until all of them are; the error names those that are not."""
+    try:
+        wait_until(lambda: all(healthy(c) for c in containers), seconds=HEAL_S, every=2)
+    except TimeoutError:
+        ill = [c for c in containers if not healthy(c)]
+        said = "\n".join(f"{c.name}: {c.attrs['State']}\n{c.logs(tail=30).decode()}" for c in ill)
+        pytest.fail(f"not healthy after {HEAL_S} s:\n{said}")
+
+
+def test_every_container_is_healthy(everything: Stack) -> None:
+    wait_healthy(everything.containers())
+
+
+def test_second_up_and_refresh_change_nothing(everything: Stack) -> None:
+    before = identities(everything)
+    everything.no_change()
+    assert identities(everything) == before
+
+
+@pytest.fixture(scope="module")
+def _put_back(everything: Stack) -> Iterator[None]:
+    """One `up` for all the changes below, not one for each."""
+    before = everything.config
+    yield
+    everything.configure(before)
+    everything.up()
+    everything.no_change()
+
+
+@pytest.mark.usefixtures("_put_back")
+@pytest.mark.parametrize("key", KEYS)
+def test_a_changed_setting_touches_its_service_alone(everything: Stack, key: str) -> None:
+    skip_unless_up(everything, key)
+    before = identities(everything)
+    config = everything.config
+    own = config[key] or {}
+    config[key] = {**own, "cpus": round(own.get("cpus", 1.0) + 0.5, 1)}
+    everything.configure(config)
+    everything.up()
+    after = identities(everything)
+    assert after.keys() == before.keys()
+    replaced = {name for name in after if after[name] != before[name]}
+    assert {after[name][0] for name in replaced} == {key}
+
+
+# -- healing
+
+
+@pytest.fixture(scope="module")
+def killed(everything: Stack) -> dict[str, str]:
+    """What became of each container after all its processes were killed, by name: "" or what went wrong.
+
+    One container of every service at a time: with each alone it would take half an hour, and none may count
+    on the others being there all the while anyway.
+    """
+    found: dict[str, str] = {}
+    by_service: defaultdict[str, list[Container]] = defaultdict(list)
+    for container in sorted(everything.containers(), key=lambda c: c.name):
+        by_service[service_of(container)].append(container)
+    for number in range(max(map(len, by_service.values()))):
+        group = [own[number] for own in by_service.values() if number < len(own)]
+        with ThreadPoolExecutor(len(group)) as pool:
+            found |= dict(zip([c.name for c in group], pool.map(_killed, group), strict=True))
+        wait_healthy(everything.containers())
+    return found
+
+
+def _killed(container: Container) -> str:
+    """Kill from within: what is killed through the engine counts as stopped on purpose and stays so."""
+    container.reload()
+    before, started = container.attrs["RestartCount"], container.attrs["State"]["StartedAt"]
+    container.exec_run(["sh", "-c", "kill -9 -1"])
+    try:
+        wait_until(lambda: _restarted(container, before, started), seconds=60)
+        wait_until(lambda: healthy(container), seconds=HEAL_S, every=1)
+    except TimeoutError as error:
+        return f"{error}: {container.attrs['State']}\n{container.logs(tail=30).decode()}"
+    return ""
+
+
+def _restarted(container: Container, before: int, started: str) -> bool:
+    container.reload()
+    return container.attrs["RestartCount"] > before and container.attrs["State"]["StartedAt"] != started
+
+
+@pytest.mark.parametrize("key", ["portal", *KEYS])
+def test_a_killed_container_heals(everything: Stack, killed: dict[str, str], key: str) -> None:
+    if key != "portal":
+        skip_unless_up(everything, key)
+    own = [c.name for c in everything.containers() if service_of(c) == key]
+    assert own
+    assert {name: killed[name] for name in own} == dict.fromkeys(own, "")
+
+
+def test_the_stack_is_as_before_the_kills(everything: Stack, killed: dict[str, str]) -> None:
+    assert killed
+    before = identities(everything)
+    everything.no_change()
+    assert identities(everything) == before
+    answers = {}
+    for name, entry in everything.outputs_once["urls"].items():
+        host = re.sub(r"^https://|\..*$", "", entry["url"]) if name != "portal" else ""
+        answers[name] = wait_until(lambda host=host: _status(everything, host), seconds=60)
+    # An application's own login or API may refuse somebody it does not know; the proxy reaches all of them.
+    assert {name: code for name, code in answers.items() if code >= 500} == {}
+
+
+def _status(stack: Stack, host: str) -> int:
+    code = stack.http(host, user="ada").status_code
+    if code >= 500:
+        raise RuntimeError(f"{host} answers {code}")
+    return code
+
+
+def test_nothing_remains_after_destroy(everything: Stack) -> None:
+    assert everything.remains()
+    everything.destroy()
+    assert everything.remains() == []
