@@ -68,6 +68,8 @@ CATALOGUE: Mapping[str, Entry] = {
     "kafka-setup": Entry(version="1", bases=_PYTHON, part=True),
     "redpanda-console": Entry(
         version="3.10.0", upstream="docker.io/redpandadata/console:v3.10.0", buildable=False, part=True
+    "delta-sharing": Entry(
+        version="1.0.0", upstream="docker.io/deltaio/delta-sharing-server:1.3.9", bases=_PYTHON
     ),
     "acme": Entry(version="4.35.2", upstream="docker.io/goacme/lego:v4.35.2", bases=_GO),
     "spark": Entry(
