@@ -69,7 +69,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "redpanda-console": Entry(
         version="3.10.0", upstream="docker.io/redpandadata/console:v3.10.0", buildable=False, part=True
     "delta-sharing": Entry(
-        version="1.0.0", upstream="docker.io/deltaio/delta-sharing-server:1.3.9", bases=_PYTHON
+        version="1.0.0", upstream="docker.io/deltaio/delta-sharing-server:0.7.8", bases=_PYTHON
     ),
     "acme": Entry(version="4.35.2", upstream="docker.io/goacme/lego:v4.35.2", bases=_GO),
     "spark": Entry(
