@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from components.settings import Settings
 
 
+REFERENCE = "reference"
+"""Credential of the official image, which knows one token: the services inside share it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShareAccess:
     """Request of a service: a recipient of its own that reads all shares.
@@ -172,13 +176,14 @@ def _twice(names: Sequence[str], path: Sequence[PathPart], what: str) -> Iterato
 
 def _recipients(settings: DeltaSharingSettings, demands: Sequence[Demand]) -> Iterator[Problem]:
     yield from _twice([recipient.name for recipient in settings.recipients], ("recipients",), "recipient")
-    consumers = {demand.consumer for demand in demands}
+    taken = {demand.consumer: f"the recipient of service {demand.consumer}" for demand in demands}
+    taken[REFERENCE] = "the official image's recipient"
     shares = {share.name.lower(): share.name for share in settings.shares}
     for index, recipient in enumerate(settings.recipients):
-        if recipient.name in consumers:
+        if recipient.name in taken:
             yield Problem(
                 ("recipients", index, "name"),
-                f'"{recipient.name}" is the recipient of service {recipient.name} - choose another name',
+                f'"{recipient.name}" is {taken[recipient.name]} - choose another name',
             )
         for place, share in enumerate(recipient.shares or ()):
             if share.lower() not in shares:
