@@ -64,6 +64,30 @@ SETTINGS: dict[str, dict[str, Any]] = {
             {"name": "viewer", "buckets": [{"bucket": "lake", "privilege": "read-only"}]},
         ],
     },
+    "delta_sharing": {
+        "memory_mib": 256,
+        "shares": [
+            {
+                "name": "sales",
+                "schemas": [
+                    {
+                        "name": "shop",
+                        "tables": [
+                            {"name": "orders", "history": True},
+                            {"name": "newest", "path": "shop/orders"},
+                            {"name": "mapped"},
+                        ],
+                    }
+                ],
+            },
+            {"name": "internal", "schemas": [{"name": "shop", "tables": [{"name": "orders"}]}]},
+        ],
+        "recipients": [
+            {"name": "partner", "shares": ["sales"]},
+            {"name": "everyone", "expires": "2099-01-01T00:00:00Z"},
+            {"name": "former", "expires": "2020-01-01T00:00:00+01:00"},
+        ],
+    },
 }
 
 ONLY = "MILLRACE_TEST_SERVICES"

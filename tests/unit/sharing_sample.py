@@ -46,6 +46,10 @@ class LocalStorage:
     def read(self, location: str, path: str) -> bytes:
         return (Path(location) / path).read_bytes()
 
+    def changed(self, location: str, path: str) -> str | None:
+        found = Path(location) / path
+        return str(found.stat().st_mtime_ns) if found.exists() else None
+
     def listing(self, location: str, folder: str) -> Iterator[tuple[str, int]]:
         for path in sorted((Path(location) / folder).iterdir(), reverse=True):
             yield path.name, round(path.stat().st_mtime * 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -265,8 +266,6 @@ def test_all_files(orders: Asker, place: Path) -> None:
 
 def test_statistics(orders: Asker) -> None:
     stats = {file["partitionValues"]["day"]: file["stats"] for file in of("file", orders.query())}
-    import json
-
     first = json.loads(stats["2024-01-01"])
     assert first["numRecords"] == 3
     assert first["minValues"]["id"] == 0 and first["maxValues"]["id"] == 2

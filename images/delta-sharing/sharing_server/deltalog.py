@@ -87,6 +87,7 @@ class Log:
         self._lock = threading.Lock()
         self._newest: DeltaTable | None = None
         self._snapshot: Snapshot | None = None
+        self._seen: str | None = None
 
     def snapshot(self, version: int | None = None) -> Snapshot:
         """The table at ``version``, or as it is now.
@@ -109,18 +110,19 @@ class Log:
             raise invalid(f"version {version} can't be read any more: its log was cleaned up") from None
 
     def _current(self) -> Snapshot:
-        if self._newest is None:
-            self._newest = self._open()
+        if self._newest is not None and self._commit(self._newest.version()) == self._seen:
+            self._newest.update_incremental()
         else:
-            try:
-                self._newest.update_incremental()
-            except DeltaError:
-                # Deleted, or deleted and made anew.
-                self._newest = self._snapshot = None
-                self._newest = self._open()
+            # The first time; or the table was deleted, and maybe made anew.
+            self._newest = self._snapshot = None
+            self._newest = self._open()
         if self._snapshot is None or self._snapshot.version != self._newest.version():
+            self._seen = self._commit(self._newest.version())
             self._snapshot = _freeze(self._newest)
         return self._snapshot
+
+    def _commit(self, version: int) -> str | None:
+        return self._storage.changed(self._table.location, f"_delta_log/{version:020}.json")
 
     def _open(self, version: int | None = None) -> DeltaTable:
         uri = self._storage.uri(self._table.location)

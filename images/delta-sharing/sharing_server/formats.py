@@ -148,7 +148,8 @@ class Writer:
             timestamp=time,
             expirationTimestamp=ends,
         )
-        return {kind: {**about, "partitionValues": action.get("partitionValues") or {}}}
+        values = action.get("partitionValues") or {}
+        return {"cdf" if kind == "cdc" else kind: {**about, "partitionValues": values}}
 
     def _wrapped(
         self, kind: str, action: Line, path: str, ends: int, version: int | None, time: int | None

@@ -31,6 +31,9 @@ class Storage(Protocol):
             FileNotFoundError: when there is none.
         """
 
+    def changed(self, location: str, path: str) -> str | None:
+        """Another text for another content of an object, None when there is none."""
+
     def listing(self, location: str, folder: str) -> Iterator[tuple[str, int]]:
         """Names in a folder, each with the time of its last change in ms since 1970."""
 
@@ -64,6 +67,14 @@ class S3Storage:
         """A whole object."""
         bucket, prefix = _place(location)
         return bytes(obstore.get(self._store(bucket, self._keys.endpoint), f"{prefix}/{path}").bytes())
+
+    def changed(self, location: str, path: str) -> str | None:
+        """The object's entity tag."""
+        bucket, prefix = _place(location)
+        try:
+            return obstore.head(self._store(bucket, self._keys.endpoint), f"{prefix}/{path}")["e_tag"]
+        except FileNotFoundError:
+            return None
 
     def listing(self, location: str, folder: str) -> Iterator[tuple[str, int]]:
         """Names in a folder, each with the time of its last change in ms since 1970."""
