@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from components.object_store_settings import BucketName, ObjectStoreSettings
 from components.problems import PathPart, Problem, nearest
@@ -58,7 +58,16 @@ def _moment(value: str) -> str:
     return value
 
 
-Moment = Annotated[str, AfterValidator(_moment)]
+def _unquoted(value: object) -> object:
+    # YAML reads a date and time without quotes as such.
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+Moment = Annotated[
+    str,
+    BeforeValidator(_unquoted, json_schema_input_type=str),
+    AfterValidator(_moment),
+]
 
 
 class SharedTable(Model):

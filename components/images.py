@@ -68,6 +68,8 @@ CATALOGUE: Mapping[str, Entry] = {
     "kafka-setup": Entry(version="1", bases=_PYTHON, part=True),
     "redpanda-console": Entry(
         version="3.10.0", upstream="docker.io/redpandadata/console:v3.10.0", buildable=False, part=True
+    ),
+    # The newest one published; later versions of the reference server have none.
     "delta-sharing": Entry(
         version="1.0.0", upstream="docker.io/deltaio/delta-sharing-server:0.7.8", bases=_PYTHON
     ),

@@ -167,11 +167,16 @@ def test_history_stays_private_where_it_is_not_shared(shared: Stack, tmp_path: P
         delta_sharing.load_as_pandas(url, version=0)
 
 
-def test_delta_format_by_the_delta_kernel(shared: Stack, tmp_path: Path) -> None:
-    found = delta_sharing.load_as_pandas(
-        f"{profile(shared, 'partner', tmp_path)}#sales.shop.orders", use_delta_format=True
-    )
-    assert sorted(found["id"]) == list(range(350))
+def test_delta_format(shared: Stack) -> None:
+    header = {"delta-sharing-capabilities": "responseformat=delta;readerfeatures=columnmapping"}
+    path = "/shares/sales/schemas/shop/tables/orders/query"
+    answer = ask(shared, path, method="POST", json={}, headers=header)
+    assert answer.headers["delta-sharing-capabilities"] == "responseformat=delta"
+    protocol, metadata, *files = [json.loads(line) for line in answer.text.splitlines()]
+    assert protocol["protocol"]["deltaProtocol"]["minReaderVersion"] == 1
+    assert metadata["metaData"]["numFiles"] == len(files)
+    actions = [line["file"]["deltaSingleAction"]["add"] for line in files]
+    assert sum(json.loads(action["stats"])["numRecords"] for action in actions) == 350
 
 
 # -- refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from graph import PLANTED, bare, plain_texts, platform
 
-from components.delta_sharing_settings import DeltaSharingSettings, ShareAccess
+from components.delta_sharing_settings import DeltaSharingSettings, RecipientSettings, ShareAccess
 from components.problems import SettingsError
 from components.service import Need, Service
 from components.services.delta_sharing import DeltaSharing
@@ -99,6 +100,15 @@ def test_places_of_tables() -> None:
     assert DeltaSharingSettings().buckets == ("lake",)
 
 
+@pytest.mark.parametrize(
+    "expires",
+    ["2027-01-31T18:00:00+01:00", "2027-01-31T17:00:00Z", dt.datetime(2027, 1, 31, 17, tzinfo=dt.UTC)],
+)
+def test_times_quoted_or_not(expires: Any) -> None:
+    found = RecipientSettings.model_validate({"name": "x", "expires": expires})
+    assert found.expires_at == dt.datetime(2027, 1, 31, 17, tzinfo=dt.UTC)
+
+
 def table(**more: Any) -> dict[str, Any]:
     return {"shares": [{"name": "a", "schemas": [{"name": "b", "tables": [{"name": "c", **more}]}]}]}
 
@@ -107,7 +117,7 @@ def table(**more: Any) -> dict[str, Any]:
     ("values", "line"),
     [
         ({"shares": [{"name": "a"}, {"name": "a"}]}, 'shares[1].name: share "a" stands here a second time'),
-        ({"shares": [{"name": "a"}, {"name": "A"}]}, 'shares[1].name: share "A", which differs from "a" only'),
+        ({"shares": [{"name": "a"}, {"name": "A"}]}, 'shares[1].name: share "A", which differs from "a"'),
         (
             {"shares": [{"name": "a", "schemas": [{"name": "b"}, {"name": "b"}]}]},
             'shares[0].schemas[1].name: schema "b" stands here a second time',
@@ -116,7 +126,7 @@ def table(**more: Any) -> dict[str, Any]:
             {"shares": [{"name": "a", "schemas": [{"name": "b", "tables": [{"name": "c"}, {"name": "C"}]}]}]},
             'shares[0].schemas[0].tables[1].name: table "C", which differs from "c" only by case,',
         ),
-        (table(start_version=1), "shares[0].schemas[0].tables[0].start_version: has no meaning without history"),
+        (table(start_version=1), "shares[0].schemas[0].tables[0].start_version: has no meaning without"),
         (table(start_version=-1), "shares[0].schemas[0].tables[0].start_version: must be greater than or"),
         (table(path="/x"), "shares[0].schemas[0].tables[0].path: has the wrong form, got \"/x\""),
         (table(bucket="X"), "shares[0].schemas[0].tables[0].bucket: not a bucket name"),
@@ -127,8 +137,8 @@ def table(**more: Any) -> dict[str, Any]:
             'recipients[0].shares[0]: no share "sale" among shares - did you mean "sales"?',
         ),
         ({"recipients": [{"name": "x", "shares": []}]}, "recipients[0].shares: "),
-        ({"recipients": [{"name": "x", "expires": "2027-01-31"}]}, "recipients[0].expires: not a date and time"),
-        ({"recipients": [{"name": "x", "expires": "soon"}]}, "recipients[0].expires: not a date and time"),
+        ({"recipients": [{"name": "x", "expires": "2027-01-31"}]}, "recipients[0].expires: not a date and"),
+        ({"recipients": [{"name": "x", "expires": "soon"}]}, "recipients[0].expires: not a date and"),
         ({"recipients": [{"name": "reference"}]}, 'recipients[0].name: "reference" is the official image'),
         ({"url_minutes": 0}, "url_minutes: must be greater than or equal to 1"),
         ({"memory_mib": 64}, "memory_mib: must be greater than or equal to 192"),
@@ -228,7 +238,7 @@ def test_profiles(graph: Any) -> None:
     }
     assert set(profiles) == {"partner", "auditor"}
     assert "expirationTime" not in profiles["partner"]
-    assert graph.outputs["urls"]["sharing"] == "https://sharing.data.test.example:8443"
+    assert graph.outputs["urls"]["sharing"]["url"] == "https://sharing.data.test.example:8443/"
 
 
 def test_a_consumers_connection(graph: Any) -> None:
