@@ -5,10 +5,11 @@ This module runs last of those that share the stack; its last test destroys it.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from docker.models.containers import Container
@@ -63,16 +64,12 @@ def test_second_up_and_refresh_change_nothing(everything: Stack) -> None:
 
 
 @pytest.fixture(scope="module")
-def _put_back(everything: Stack) -> Iterator[None]:
-    """One `up` for all the changes below, not one for each."""
-    before = everything.config
-    yield
-    everything.configure(before)
-    everything.up()
-    everything.no_change()
+def settings(everything: Stack) -> dict[str, Any]:
+    """The settings the stack came up with."""
+    return copy.deepcopy(everything.config)
 
 
-@pytest.mark.usefixtures("_put_back")
+@pytest.mark.usefixtures("settings")
 @pytest.mark.parametrize("key", KEYS)
 def test_a_changed_setting_touches_its_service_alone(everything: Stack, key: str) -> None:
     skip_unless_up(everything, key)
@@ -86,6 +83,14 @@ def test_a_changed_setting_touches_its_service_alone(everything: Stack, key: str
     assert after.keys() == before.keys()
     replaced = {name for name in after if after[name] != before[name]}
     assert {after[name][0] for name in replaced} == {key}
+
+
+def test_settings_put_back_make_the_stack_as_before(everything: Stack, settings: dict[str, Any]) -> None:
+    """One `up` for all the changes above, not one for each."""
+    everything.configure(settings)
+    everything.up()
+    everything.no_change()
+    wait_healthy(everything.containers())
 
 
 # -- healing
