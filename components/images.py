@@ -73,6 +73,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "delta-sharing": Entry(
         version="1.0.0", upstream="docker.io/deltaio/delta-sharing-server:0.7.8", bases=_PYTHON
     ),
+    "airflow": Entry(version="3.3.2", upstream="docker.io/apache/airflow:3.3.2", bases=_PYTHON),
     "acme": Entry(version="4.35.2", upstream="docker.io/goacme/lego:v4.35.2", bases=_GO),
     "spark": Entry(
         version="4.2.0",

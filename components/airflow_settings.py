@@ -1,0 +1,178 @@
+"""Settings of Airflow, the DAG files it is given, and the mistakes a single value doesn't show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from components.checks import duplicates
+from components.object_store_settings import BucketName, Days
+from components.postgres_settings import Privilege
+from components.problems import Problem, shown
+from components.settings import ServiceSettings
+from components.settings_types import Form, Int, Line, MiB, Text
+from components.workload import Access
+
+LOG_BUCKET = "airflow-logs"
+"""Where task logs go; nobody else's."""
+
+DAGS_FOLDER = "pipelines/dags"
+"""Where DAGs are looked for when the settings name no other folder."""
+
+DAGS_LIMIT_MIB = 4
+"""The files are part of the stack's state, so there is an end to it."""
+
+OWN_OPTIONS = {
+    "api.base_url", "api.secret_key", "api.ssl_ca_file", "api.ssl_cert", "api.ssl_key", "api.workers",
+    "api_auth.jwt_secret", "core.auth_manager", "core.dags_folder", "core.default_timezone",
+    "core.execution_api_server_url", "core.executor", "core.fernet_key", "core.hostname_callable",
+    "core.load_examples", "core.plugins_folder", "dag_processor.dag_bundle_config_list",
+    "database.sql_alchemy_conn", "database.sql_alchemy_conn_async", "logging.base_log_folder",
+    "logging.dag_processor_child_process_log_directory", "logging.remote_base_log_folder",
+    "logging.remote_log_conn_id", "logging.remote_logging", "secrets.backend", "secrets.backend_kwargs",
+}  # fmt: skip
+"""What the platform sets itself and rests on."""
+
+_OWN_KEYS = {
+    "core.parallelism": "parallelism",
+    "core.dags_are_paused_at_creation": "pause_new_dags",
+}
+
+# Measured: the scheduler with its helper processes, and a task that imports a provider.
+_SCHEDULER_MIB = 350
+_TASK_MIB = 200
+
+OptionName = Annotated[
+    str,
+    Form(
+        r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*",
+        "write section and option of airflow.cfg such as core.max_active_runs_per_dag",
+    ),
+]
+TopicName = Annotated[
+    str, Form(r"[A-Za-z0-9._-]*\*?", "write the name of a topic, or the start of one and `*`")
+]
+
+
+class AirflowSettings(ServiceSettings):
+    """Apache Airflow 3: scheduled pipelines, in Python."""
+
+    memory_mib: Annotated[MiB, Field(ge=512)] = 768
+    """Memory limit of the API server, in MiB."""
+    scheduler_memory_mib: Annotated[MiB, Field(ge=640)] = 1024
+    """Memory limit of the scheduler with all tasks it runs, in MiB."""
+    dag_processor_memory_mib: Annotated[MiB, Field(ge=320)] = 512
+    """Memory limit of the DAG processor, in MiB."""
+    triggerer_memory_mib: Annotated[MiB, Field(ge=320)] = 512
+    """Memory limit of the triggerer, which waits for deferred tasks, in MiB."""
+    parallelism: Annotated[Int, Field(ge=1, le=256)] | None = None
+    """Most tasks at a time; without it as many as the scheduler's memory holds, 200 MiB each."""
+    access: Access = Access.USER
+    """Who may open https://airflow.<domain>, and get tokens for the API."""
+    api_route: bool = True
+    """Offer the REST API at https://airflow-api.<domain>; its clients authenticate with tokens."""
+    dags_folder: Line | None = None
+    """Folder with your DAGs, relative to Pulumi.yaml; pipelines/dags without it. A changed file reaches
+    Airflow with the next `up`, which restarts nothing."""
+    pause_new_dags: bool = True
+    """Whether a new DAG waits until somebody turns it on."""
+    warehouse_privilege: Privilege = Privilege.READ_WRITE
+    """What tasks may do in each database of `postgres.databases`: read-only, read-write or owner."""
+    buckets: tuple[BucketName, ...] = ("lake",)
+    """Buckets that tasks may read and write; made when nobody declares them."""
+    kafka_read: tuple[TopicName, ...] = ("*",)
+    """Topics that tasks may read, where Kafka is on; `x*` for all that start with x."""
+    kafka_write: tuple[TopicName, ...] = ("*",)
+    """Topics that tasks may write, where Kafka is on."""
+    egress: bool = False
+    """Let tasks and triggers open connections to the outside."""
+    log_retention_days: Days = 30
+    """Delete logs of tasks that are older, in days."""
+    metadata_retention_days: Days = 90
+    """Delete runs and events that are older from the metadata database, in days."""
+    options: dict[OptionName, Text] = {}
+    """More options of airflow.cfg, such as `core.max_active_runs_per_dag: 4`. Not for secrets."""
+
+    @property
+    def tasks_at_a_time(self) -> int:
+        """Given, or what the scheduler's memory holds."""
+        room = (self.scheduler_memory_mib - _SCHEDULER_MIB) // _TASK_MIB
+        return self.parallelism or max(1, min(room, 256))
+
+    @property
+    def folder(self) -> Path:
+        """The DAGs' folder, relative to Pulumi.yaml."""
+        return Path(self.dags_folder or DAGS_FOLDER)
+
+
+def environment(options: Mapping[str, str]) -> dict[str, str]:
+    """Options as the variables by which Airflow takes them, in preference to airflow.cfg."""
+    return {f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in options.items()}
+
+
+def dag_files(folder: Path) -> list[Path]:
+    """All files of a DAG folder, but byte code and hidden ones (``.airflowignore`` is not)."""
+
+    def wanted(path: Path) -> bool:
+        parts = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") and part != ".airflowignore" for part in parts)
+        return path.is_file() and not hidden and "__pycache__" not in parts
+
+    return sorted(path for path in folder.rglob("*") if wanted(path)) if _is_folder(folder) else []
+
+
+def dag_texts(folder: Path) -> dict[str, str]:
+    """Contents by path below the folder."""
+    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in dag_files(folder)}
+
+
+def problems(settings: AirflowSettings) -> Iterator[Problem]:
+    """A folder that is not there or cannot be taken, options that are the platform's, buckets twice."""
+    yield from _folder(settings)
+    for name in settings.options:
+        if key := _OWN_KEYS.get(name):
+            yield Problem(("options", name), f"has a key of its own - write `{key}` beside `options`")
+        elif name in OWN_OPTIONS or name.startswith("millrace."):
+            yield Problem(("options", name), "is set by the platform itself - remove it")
+    for field, names in (
+        ("buckets", settings.buckets),
+        ("kafka_read", settings.kafka_read),
+        ("kafka_write", settings.kafka_write),
+    ):
+        for problem in duplicates(names, (field,), "bucket" if field == "buckets" else "topic"):
+            yield Problem(problem.path[:-1], problem.text)
+    if LOG_BUCKET in settings.buckets:
+        place = settings.buckets.index(LOG_BUCKET)
+        yield Problem(("buckets", place), f'"{LOG_BUCKET}" holds the logs - remove it')
+
+
+def _folder(settings: AirflowSettings) -> Iterator[Problem]:
+    path = ("dags_folder",)
+    if not _is_folder(settings.folder):
+        if settings.dags_folder is not None:
+            yield Problem(
+                path, f"no folder {shown(settings.dags_folder)} - give a path relative to Pulumi.yaml"
+            )
+        return
+    size = 0
+    for file in dag_files(settings.folder):
+        try:
+            size += len(file.read_text(encoding="utf-8").encode())
+        except (OSError, UnicodeDecodeError) as error:
+            yield Problem(path, f"{file} cannot be read as UTF-8 text: {error}")
+    if size > DAGS_LIMIT_MIB * 1024 * 1024:
+        yield Problem(
+            path,
+            f"{shown(str(settings.folder))} holds {size / 1024 / 1024:.1f} MiB, more than {DAGS_LIMIT_MIB} - "
+            "keep data elsewhere, such as in a bucket",
+        )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long for the file system, a parent one may not enter
+        return False

@@ -1,0 +1,393 @@
+"""Airflow: settings and their mistakes, what gets deployed, and the scripts that run beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from graph import PLANTED, Graph, bare, plain_texts, platform
+
+from components.airflow_settings import OWN_OPTIONS, AirflowSettings, dag_texts, problems
+from components.images import CATALOGUE
+from components.problems import SettingsError
+from components.services.airflow import Airflow
+from components.services.object_store import ObjectStore
+from components.services.postgres import Postgres
+from components.settings import load
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "airflow"
+SERVICES: Any = {"airflow": Airflow, "object_store": ObjectStore, "postgres": Postgres}
+PROGRAMS = ("airflow", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
+CFG, CONNECTIONS = "/run/millrace/airflow/airflow.cfg", "/run/millrace/airflow/connections.json"
+
+
+def deployed(platform_wide: dict[str, Any] | None = None, **own: Any) -> Graph:
+    return platform(
+        {
+            "domain": "data.test.example",
+            "proxy": {"https_port": 8443},
+            "users": [
+                {"name": "ada", "role": "admin"},
+                {"name": "erin", "role": "engineer"},
+                {"name": "uma", "role": "user"},
+            ],
+            "postgres": {"databases": [{"name": "shop"}, {"name": "stock"}]},
+            "object_store": {},
+            "airflow": own,
+            **(platform_wide or {}),
+        },
+        services=SERVICES,
+    )
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return deployed()
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    """Other settings than the defaults, all of them at once: they have nothing to do with each other."""
+    folder = tmp_path_factory.mktemp("dags")
+    (folder / "mine.py").write_text("# mine\n")
+    return deployed(
+        {"time_zone": "Europe/Berlin", "images": "upstream", "postgres": {"databases": [{"name": "shop"}]}},
+        access="engineer",
+        api_route=False,
+        egress=True,
+        pause_new_dags=False,
+        options={"core.max_active_runs_per_dag": 5},
+        warehouse_privilege="owner",
+        dags_folder=str(folder),
+        log_retention_days=5,
+        metadata_retention_days=6,
+    )
+
+
+def job(graph: Graph, name: str) -> Any:
+    (found,) = [node for node in graph.jobs if node.name == f"airflow-{name}"]
+    return found
+
+
+def files(node: Any) -> dict[str, str]:
+    entries = bare(node.get("uploads") or node.get("files"))
+    return {entry.get("file") or entry["path"]: entry["content"] for entry in entries}
+
+
+def config(node: Any) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_string(files(node)[CFG])
+    return parser
+
+
+# -- settings
+
+
+def mistakes(**values: Any) -> list[str]:
+    return [p.line("f", "m") for p in problems(AirflowSettings.model_validate(values))]
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"dags_folder": "no/such"}, 'f: m:dags_folder: no folder "no/such" - give a path relative to'),
+        (
+            {"options": {"core.parallelism": "4"}},
+            'f: m:options["core.parallelism"]: has a key of its own - write',
+        ),
+        (
+            {"options": {"core.fernet_key": "x"}},
+            'f: m:options["core.fernet_key"]: is set by the platform itself',
+        ),
+        (
+            {"options": {"millrace.users": "x"}},
+            'f: m:options["millrace.users"]: is set by the platform itself',
+        ),
+        ({"buckets": ["lake", "lake"]}, 'f: m:buckets[1]: bucket "lake" stands here a second time'),
+        ({"buckets": ["airflow-logs"]}, 'f: m:buckets[0]: "airflow-logs" holds the logs - remove it'),
+        ({"kafka_read": ["a", "a"]}, 'f: m:kafka_read[1]: topic "a" stands here a second time'),
+    ],
+)
+def test_each_mistake_is_one_line(values: dict[str, Any], line: str) -> None:
+    (found,) = mistakes(**values)
+    assert found.startswith(line), found
+
+
+def test_dag_files_must_be_text_and_few(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_bytes(b"\xff\xfe")
+    (found,) = mistakes(dags_folder=str(tmp_path))
+    assert found.startswith(f"f: m:dags_folder: {tmp_path}/a.py cannot be read as UTF-8 text")
+    (tmp_path / "a.py").write_text("#" * 5 * 1024 * 1024)
+    (found,) = mistakes(dags_folder=str(tmp_path))
+    assert "holds 5.0 MiB, more than 4" in found
+
+
+def test_dag_files_are_all_but_byte_code_and_hidden_ones(tmp_path: Path) -> None:
+    for name in ("a.py", "lib/b.py", ".airflowignore", "lib/__pycache__/b.pyc", ".git/config", "sql/q.sql"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "empty.py").touch()
+    found = dag_texts(tmp_path)
+    assert found == {n: n for n in ("a.py", "lib/b.py", ".airflowignore", "sql/q.sql")} | {"empty.py": ""}
+    assert dag_texts(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"memory_mib": 256},
+        {"scheduler_memory_mib": 512},
+        {"parallelism": 0},
+        {"log_retention_days": 0},
+        {"options": {"parallelism": "4"}},
+        {"kafka_read": ["a*b"]},
+        {"warehouse_privilege": "all"},
+    ],
+)
+def test_values_out_of_range(values: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"users": [{"name": "a", "role": "admin"}], "airflow": values}, "f")
+    (line,) = caught.value.lines
+    assert line.startswith("f: millrace:airflow.")
+
+
+def test_as_many_tasks_as_there_is_memory_for() -> None:
+    assert AirflowSettings().tasks_at_a_time == 3
+    assert AirflowSettings(scheduler_memory_mib=640).tasks_at_a_time == 1
+    assert AirflowSettings(scheduler_memory_mib=4096).tasks_at_a_time == 18
+    assert AirflowSettings(parallelism=7).tasks_at_a_time == 7
+
+
+# -- what gets deployed
+
+
+def test_four_programs_after_the_migration_and_the_key(graph: Graph) -> None:
+    migrate, fernet = job(graph, "migrate"), job(graph, "fernet")
+    assert migrate.get("command") == ["airflow", "db", "migrate"]
+    for name in PROGRAMS:
+        assert migrate.urn in graph.waits_for(graph.container(name)), name
+    for name in ("airflow", "airflow-scheduler", "airflow-triggerer"):
+        assert fernet.urn in graph.waits_for(graph.container(name)), name
+    assert graph.container("postgres").urn in graph.waits_for(migrate)
+    assert graph.container("object-store").urn in graph.waits_for(migrate)
+    # A changed file of a DAG is the business of one job, which nobody waits for.
+    for node in graph.containers:
+        assert job(graph, "dags").urn not in graph.waits_for(node)
+
+
+def test_no_secret_is_outside_secret_files(graph: Graph) -> None:
+    nodes = [*(graph.container(name) for name in PROGRAMS), *(job(graph, n) for n in ("migrate", "fernet"))]
+    for node in nodes:
+        assert not any(PLANTED in text for text in plain_texts(node.inputs)), node.name
+        for upload in bare(node.get("uploads")) or []:
+            if PLANTED in upload["content"]:
+                assert upload["permissions"] == "0440", upload["file"]
+        secret = [
+            f["path"] for f in bare(node.get("files")) or [] if PLANTED in f["content"] and not f["secret"]
+        ]
+        assert set(secret) <= {"/run/millrace/tls/ca.crt"}
+    for node in (*nodes, job(graph, "dags")):
+        env = bare(node.get("envs")) or [f"{k}={v}" for k, v in bare(node.get("env")).items()]
+        assert not any(PLANTED in text for text in env)
+    # Keys are derived, so nothing planted shows in them: the file they are in is secret as a whole.
+    assert "fernet_key = " in str(files(graph.container("airflow")))
+    assert not any("fernet_key = " in text for node in nodes for text in plain_texts(node.inputs))
+
+
+def test_users_and_the_proxys_secret_reach_the_api_server_alone(graph: Graph) -> None:
+    users = json.loads(files(graph.container("airflow"))["/run/millrace/airflow/users.json"])
+    assert {name: entry["role"] for name, entry in users["users"].items()} == {
+        "ada": "admin",
+        "erin": "engineer",
+        "uma": "user",
+    }
+    assert all(PLANTED in entry["hash"] for entry in users["users"].values())
+    for name in PROGRAMS[1:]:
+        assert not any("users.json" in path or "tls.key" in path for path in files(graph.container(name)))
+        assert users["proxy"] not in str(files(graph.container(name)))
+    proxy = files(graph.container("proxy"))
+    assert any(users["proxy"] in text for text in proxy.values())
+
+
+def test_only_those_who_may_open_it_get_tokens(changed: Graph) -> None:
+    users = json.loads(files(changed.container("airflow"))["/run/millrace/airflow/users.json"])
+    assert set(users["users"]) == {"ada", "erin"}
+
+
+def test_configuration(graph: Graph) -> None:
+    read = config(graph.container("airflow-scheduler"))
+    assert read["core"]["executor"] == "LocalExecutor"
+    assert read["core"]["parallelism"] == "3"
+    assert read["core"]["load_examples"] == "False"
+    assert read["api"]["base_url"] == "https://airflow.data.test.example:8443"
+    assert read["core"]["execution_api_server_url"] == "https://airflow:8443/execution/"
+    sync, asynchronous = (read["database"][k] for k in ("sql_alchemy_conn", "sql_alchemy_conn_async"))
+    assert "@postgres:5432/airflow?sslmode=verify-full&sslrootcert=/run/millrace/tls/ca.crt" in sync
+    assert asynchronous.startswith("postgresql+asyncpg://") and asynchronous.endswith("?ssl=verify-full")
+    assert read["logging"]["remote_base_log_folder"] == "s3://airflow-logs"
+    assert len(read["core"]["fernet_key"]) == 44
+    assert len(read["api_auth"]["jwt_secret"]) == 128
+    bundles = json.loads(read["dag_processor"]["dag_bundle_config_list"])
+    assert [bundle["name"] for bundle in bundles] == ["own", "platform"]
+    # Whatever the template sets of what is refused in `options`, is refused there; and nothing is missing.
+    settable = {"api.ssl_cert", "api.ssl_key"}
+    ours = {f"{section}.{option}" for section in read.sections() for option in read[section]}
+    assert OWN_OPTIONS - settable <= ours
+
+
+def test_time_zone_options_and_paused_dags(changed: Graph) -> None:
+    read = config(changed.container("airflow"))
+    assert read["core"]["default_timezone"] == "Europe/Berlin"
+    assert read["core"]["dags_are_paused_at_creation"] == "False"
+    for name in PROGRAMS:
+        assert "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG=5" in changed.container(name).get("envs")
+
+
+def test_a_percent_sign_survives_the_file() -> None:
+    from components.templates import render
+
+    names = re.findall(r"{{ (\w+) }}", (CONFIGS / "airflow.cfg.j2").read_text())
+    text = render(
+        "airflow/airflow.cfg.j2", **dict.fromkeys(names, "x"), database="p%40ss", database_async="p%2Fss"
+    )
+    parser = ConfigParser()
+    parser.read_string(text)
+    assert parser["database"]["sql_alchemy_conn"] == "p%40ss"
+    assert parser["database"]["sql_alchemy_conn_async"] == "p%2Fss"
+
+
+def test_tasks_find_connections_to_all_there_is(graph: Graph) -> None:
+    found = json.loads(files(graph.container("airflow-scheduler"))[CONNECTIONS])
+    assert set(found) == {"aws_default", "object_store", "postgres_shop", "postgres_stock"}
+    shop = found["postgres_shop"]
+    assert (shop["conn_type"], shop["host"], shop["login"], shop["schema"]) == (
+        "postgres", "postgres", "airflow_tasks", "shop",
+    )  # fmt: skip
+    assert json.loads(shop["extra"])["sslmode"] == "verify-full"
+    store = found["object_store"]
+    assert store["conn_type"] == "aws" and PLANTED in store["password"]
+    assert json.loads(store["extra"])["endpoint_url"] == "https://object-store:9000"
+    assert json.loads(store["extra"])["verify"] == "/run/millrace/tls/ca.crt"
+
+
+def test_one_database_is_the_default_one(changed: Graph) -> None:
+    found = json.loads(files(changed.container("airflow"))[CONNECTIONS])
+    assert found["postgres_default"] == found["postgres_shop"]
+    setup = files(next(node for node in changed.jobs if node.name == "postgres-setup"))
+    # Acting as the owner: a member of its role.
+    assert '{"role": "shop", "member": "airflow_tasks"}' in setup["/etc/millrace/postgres/setup.sql"]
+
+
+def test_routes(graph: Graph, changed: Graph) -> None:
+    urls = bare(graph.outputs["urls"])
+    assert urls["airflow"]["access"] == "user" and urls["airflow-api"]["access"] == "public"
+    assert bare(graph.outputs["connections"])["airflow"] == {
+        "url": "https://airflow.data.test.example:8443",
+        "api_url": "https://airflow-api.data.test.example:8443",
+    }
+    assert "airflow-api" not in changed.outputs["urls"]
+    assert changed.outputs["urls"]["airflow"]["access"] == "engineer"
+    assert "api_url" not in bare(changed.outputs["connections"])["airflow"]
+
+
+def test_tasks_call_out_only_when_they_may(graph: Graph, changed: Graph) -> None:
+    def leaves(graph: Graph) -> set[str]:
+        return {
+            name
+            for name in PROGRAMS
+            for network in graph.container(name).get("networksAdvanced")
+            if network["name"].endswith("--egress")
+        }
+
+    assert leaves(graph) == set()
+    assert leaves(changed) == {"airflow-scheduler", "airflow-triggerer"}
+
+
+def test_dags_come_by_a_job(changed: Graph) -> None:
+    sent = json.loads(files(job(changed, "dags"))["/etc/millrace/airflow/dags.json"])
+    assert sent["own/mine.py"] == "# mine\n"
+    keep = json.loads(sent["platform/platform_cleanup.json"])
+    assert (keep["log_days"], keep["metadata_days"], keep["bucket"]) == (5, 6, "airflow-logs")
+    assert "platform_cleanup" in sent["platform/platform_cleanup.py"]
+    for name in ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"):
+        volumes = {v["containerPath"]: v for v in changed.container(name).get("volumes")}
+        assert volumes["/var/lib/millrace/airflow-dags"]["readOnly"]
+    paths = {v["containerPath"] for v in changed.container("airflow").get("volumes")}
+    assert paths == {"/var/lib/millrace/airflow-logs"}
+
+
+def test_both_image_sources(graph: Graph, changed: Graph) -> None:
+    for name in PROGRAMS:
+        built, official = graph.container(name), changed.container(name)
+        assert built.get("entrypoints") == official.get("entrypoints")
+        assert built.get("user") == "50000"
+    version = CATALOGUE["airflow"].version
+    assert CATALOGUE["airflow"].upstream == f"docker.io/apache/airflow:{version}"
+    locked = (CONFIGS.parents[1] / "images/airflow/requirements.txt").read_text()
+    assert f"\napache-airflow=={version} " in locked
+
+
+def test_the_clean_up_dag_is_python() -> None:
+    compile((CONFIGS / "dags" / "platform_cleanup.py").read_text(), "platform_cleanup.py", "exec")
+
+
+# -- scripts
+
+
+def script(name: str, *arguments: object, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-S", str(CONFIGS / name), *map(str, arguments)],
+        capture_output=True, text=True, check=False, env={**os.environ, **env},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_folder_becomes_what_the_manifest_says(tmp_path: Path) -> None:
+    manifest, folder = tmp_path / "m.json", tmp_path / "dags"
+    folder.mkdir()
+
+    def sync(**wanted: str) -> str:
+        manifest.write_text(json.dumps({name.replace("__", "/"): text for name, text in wanted.items()}))
+        return script("sync_dags.py", manifest, folder)
+
+    assert sync(a="1", b__c="2", b__empty="") == "3 files, 3 written, 0 removed"
+    kept = (folder / "a").stat().st_mtime_ns
+    assert sync(a="1", b__c="3") == "2 files, 1 written, 1 removed"
+    assert (folder / "a").stat().st_mtime_ns == kept
+    assert (folder / "b/c").read_text() == "3"
+    (folder / "x/y").mkdir(parents=True)
+    (folder / "x/y/.foreign").touch()
+    assert sync(a="1") == "1 files, 0 written, 2 removed"
+    assert [path.name for path in folder.rglob("*")] == ["a"]
+
+
+def test_the_former_key_stays_until_all_is_encrypted_anew(tmp_path: Path) -> None:
+    key, ring, airflow = tmp_path / "key", tmp_path / "ring", tmp_path / "bin/airflow"
+    airflow.parent.mkdir()
+    path = f"{airflow.parent}:{os.environ['PATH']}"
+
+    def rotate(to: str, command: str) -> str:
+        airflow.write_text(f"#!/bin/sh\n{command}\n")
+        airflow.chmod(0o755)
+        key.write_text(to)
+        return script("rotate_fernet.py", key, ring, PATH=path)
+
+    never = "exit 9"
+    assert rotate("one", never) == "the first key"
+    assert rotate("one", never) == "the key is the one of the last run"
+    assert (ring.read_text(), ring.stat().st_mode & 0o777) == ("one", 0o600)
+    with pytest.raises(AssertionError):
+        rotate("two", "exit 1")
+    assert ring.read_text() == "two,one"
+    # The next run takes up where that one ended, even with yet another key.
+    out = rotate("three", '[ "$1" = rotate-fernet-key ] && $AIRFLOW__CORE__FERNET_KEY_CMD')
+    assert out.startswith("three,two,one")
+    assert ring.read_text() == "three"
