@@ -1,22 +1,96 @@
-"""The platform's connections as Airflow's: what tasks find without anybody typing it in.
+"""What Airflow's tasks request of the other services, and its connections made of the platform's.
 
-The keys are those of ``airflow.models.Connection``; a local secrets backend reads them from a JSON file.
+The entries' keys are those of ``airflow.models.Connection``; a local secrets backend reads them from a file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
+from components.airflow_settings import LOG_BUCKET, AirflowSettings
 from components.connection import Connection
-from components.service import TLS_FOLDER
+from components.kafka_settings import KafkaAccess, KafkaConnection
+from components.object_store_settings import Bucket
+from components.postgres_settings import DatabaseAccess
+from components.presto_settings import QueryAccess
+from components.service import TLS_FOLDER, Need
+from components.services.object_store import REGION
+from components.spark_settings import SparkCluster, SparkConnection
+
+if TYPE_CHECKING:
+    from components.platform import Platform
+    from components.settings import Settings
 
 CA = f"{TLS_FOLDER}/ca.crt"
 
+TASK_ROLE = "airflow_tasks"
+"""Role of tasks in the declared databases; the metadata database is not for them."""
+
+LOGS = Bucket(name=LOG_BUCKET)
+
 Entry = dict[str, Any]
+
+
+def needs(settings: AirflowSettings, platform: Settings) -> Iterable[Need]:
+    """All that tasks can use, of the services that are on."""
+    yield Need(service="object_store", request=LOGS)
+    for name in settings.buckets:
+        yield Need(service="object_store", request=Bucket(name=name))
+    for request in warehouses(settings, platform).values():
+        yield Need(service="postgres", request=request)
+    for service, request in _optional(settings).items():
+        yield Need(service=service, request=request, optional=True)
+
+
+def warehouses(settings: AirflowSettings, platform: Settings) -> dict[str, DatabaseAccess]:
+    """What is requested of each database that the settings of Postgres declare."""
+    postgres: Any = platform.services.get("postgres")
+    return {
+        database.name: DatabaseAccess(
+            database=database.name, role=TASK_ROLE, privilege=settings.warehouse_privilege
+        )
+        for database in (postgres.databases if postgres else ())
+    }
+
+
+def _optional(settings: AirflowSettings) -> dict[str, Any]:
+    return {
+        "kafka": KafkaAccess(read=settings.kafka_read, write=settings.kafka_write),
+        "presto": QueryAccess(write=True),
+        "spark": SparkCluster(),
+        "delta_sharing": ShareAccess(),
+    }
+
+
+def document(key: str, settings: AirflowSettings, platform: Platform) -> pulumi.Output[str]:
+    """The file with all connections, by the ids that DAGs use; secret."""
+    entries = entries_of(key, settings, platform)
+
+    def text(found: Mapping[str, Entry]) -> str:
+        ready = {name: {**entry, "extra": json.dumps(entry["extra"])} for name, entry in found.items()}
+        return json.dumps(ready, indent=1, sort_keys=True) + "\n"
+
+    return pulumi.Output.secret(pulumi.Output.from_input(entries).apply(text))
+
+
+def entries_of(key: str, settings: AirflowSettings, platform: Platform) -> dict[str, Entry]:
+    """The connections by id."""
+    store = _object_store(platform.connect(key, "object_store", LOGS))
+    entries: dict[str, Entry] = {"object_store": store, "aws_default": store}
+    databases = warehouses(settings, platform.settings)
+    for name, request in databases.items():
+        entries[f"postgres_{name}"] = _postgres(platform.connect(key, "postgres", request))
+    if len(databases) == 1:
+        entries["postgres_default"] = entries[f"postgres_{next(iter(databases))}"]
+    for service, request in _optional(settings).items():
+        if service in platform.settings.services:
+            name, entry = _MAKE[service](platform.connect(key, service, request))
+            entries[name] = entry
+    return entries
 
 
 def _base(connection: Connection, conn_type: str, **extra: object) -> Entry:
@@ -30,14 +104,12 @@ def _base(connection: Connection, conn_type: str, **extra: object) -> Entry:
     }
 
 
-def postgres(connection: Connection) -> Entry:
-    """For ``PostgresHook``."""
+def _postgres(connection: Connection) -> Entry:
     entry = _base(connection, "postgres", sslmode="verify-full", sslrootcert=CA)
     return entry | {"schema": connection.path}
 
 
-def object_store(connection: Connection, region: str) -> Entry:
-    """For ``S3Hook`` and the logs of tasks."""
+def _object_store(connection: Connection) -> Entry:
     endpoint = pulumi.Output.all(connection.host, connection.port).apply(lambda a: f"https://{a[0]}:{a[1]}")
     return {
         "conn_type": "aws",
@@ -45,18 +117,57 @@ def object_store(connection: Connection, region: str) -> Entry:
         "password": connection.password,
         "extra": {
             "endpoint_url": endpoint,
-            "region_name": region,
+            "region_name": REGION,
             "verify": CA,
             "config_kwargs": {"s3": {"addressing_style": "path"}},
         },
     }
 
 
-def document(entries: Mapping[str, Entry]) -> pulumi.Output[str]:
-    """The file; secret."""
+def _kafka(connection: KafkaConnection) -> tuple[str, Entry]:
+    # The hooks hand the extra field to librdkafka as it is.
+    extra = {
+        "bootstrap.servers": connection.bootstrap,
+        "security.protocol": connection.security_protocol,
+        "sasl.mechanism": connection.sasl_mechanism,
+        "sasl.username": connection.user,
+        "sasl.password": connection.password,
+        "ssl.ca.location": CA,
+        "group.id": connection.group,
+    }
+    return "kafka_default", {"conn_type": "kafka", "extra": extra}
 
-    def text(found: Mapping[str, Entry]) -> str:
-        ready = {name: {**entry, "extra": json.dumps(entry["extra"])} for name, entry in found.items()}
-        return json.dumps(ready, indent=1, sort_keys=True) + "\n"
 
-    return pulumi.Output.secret(pulumi.Output.from_input(dict(entries)).apply(text))
+def _presto(connection: Connection) -> tuple[str, Entry]:
+    engine = connection.scheme
+    return f"{engine}_default", _base(connection, engine, protocol="https", verify=CA, catalog="system")
+
+
+def _http(connection: Connection, port: pulumi.Input[int], token: pulumi.Input[str]) -> Entry:
+    # Whatever the hook does not know in the extra field becomes a header.
+    header = pulumi.Output.concat("Bearer ", token)
+    return {
+        "conn_type": "http",
+        "schema": "https",
+        "host": connection.host,
+        "port": port,
+        "password": token,
+        "extra": {"verify": CA, "Authorization": header},
+    }
+
+
+def _spark(connection: SparkConnection) -> tuple[str, Entry]:
+    port = int(connection.rest_url.rpartition(":")[2])
+    return "spark_default", _http(connection, port, connection.rest_token)
+
+
+def _delta_sharing(connection: Connection) -> tuple[str, Entry]:
+    return "delta_sharing_default", _http(connection, connection.port, connection.password)
+
+
+_MAKE: Mapping[str, Any] = {
+    "kafka": _kafka,
+    "presto": _presto,
+    "spark": _spark,
+    "delta_sharing": _delta_sharing,
+}

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from components.checks import duplicates
+from components.kafka_settings import TopicPattern
 from components.object_store_settings import BucketName, Days
 from components.postgres_settings import Privilege
 from components.problems import Problem, shown
@@ -52,9 +53,6 @@ OptionName = Annotated[
         "write section and option of airflow.cfg such as core.max_active_runs_per_dag",
     ),
 ]
-TopicName = Annotated[
-    str, Form(r"[A-Za-z0-9._-]*\*?", "write the name of a topic, or the start of one and `*`")
-]
 
 
 class AirflowSettings(ServiceSettings):
@@ -83,9 +81,9 @@ class AirflowSettings(ServiceSettings):
     """What tasks may do in each database of `postgres.databases`: read-only, read-write or owner."""
     buckets: tuple[BucketName, ...] = ("lake",)
     """Buckets that tasks may read and write; made when nobody declares them."""
-    kafka_read: tuple[TopicName, ...] = ("*",)
+    kafka_read: tuple[TopicPattern, ...] = ("*",)
     """Topics that tasks may read, where Kafka is on; `x*` for all that start with x."""
-    kafka_write: tuple[TopicName, ...] = ("*",)
+    kafka_write: tuple[TopicPattern, ...] = ("*",)
     """Topics that tasks may write, where Kafka is on."""
     egress: bool = False
     """Let tasks and triggers open connections to the outside."""

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pulumi
 
-from components import airflow_connections as offered
-from components.airflow_settings import (
-    LOG_BUCKET,
-    AirflowSettings,
-    dag_texts,
-    environment,
-    problems,
-)
-from components.connection import Connection
-from components.object_store_settings import Bucket
-from components.postgres_settings import Database, DatabaseAccess
+from components import airflow_config, airflow_connections
+from components.airflow_config import DAGS, ETC, KEYS, LOGS, PORT, RUN, SCRATCH
+from components.airflow_settings import AirflowSettings, environment, problems
+from components.postgres_settings import Database
 from components.problems import Problem
 from components.proxy.sites import members, port_suffix
 from components.service import TLS_FOLDER, Demand, Need, Service, ca_file, tls_files
-from components.services.object_store import REGION
 from components.settings import Settings
-from components.templates import CONFIGS, render
+from components.templates import render
 from components.workload import (
     Access,
     Endpoint,
@@ -41,19 +30,9 @@ from components.workload import (
     Workload,
 )
 
-_PORT = 8443
 _UID = 50000
 _API_HOST = "airflow-api"
-# What holds secrets, what everybody may read, what lives in volumes.
-_RUN, _ETC = "/run/millrace/airflow", "/etc/millrace/airflow"
-_DAGS, _LOGS, _SCRATCH, _KEYS = (f"/var/lib/millrace/airflow-{n}" for n in ("dags", "logs", "tmp", "keys"))
-_CLEANUP = "platform_cleanup"
-_SCRATCH_DAYS = 7
-
 _METADATA = Database(name="airflow", role="airflow")
-TASK_ROLE = "airflow_tasks"
-"""Role of tasks in the declared databases; the metadata database is not for them."""
-
 
 class Airflow(Service):
     """Apache Airflow 3 with the platform's users, connections and object store.
@@ -70,10 +49,7 @@ class Airflow(Service):
     def needs(cls, settings: AirflowSettings, platform: Settings) -> Iterable[Need]:
         """A database and a bucket of its own, and for tasks whatever else is there."""
         yield Need(service="postgres", request=_METADATA)
-        for request in _warehouses(settings, platform).values():
-            yield Need(service="postgres", request=request)
-        for name in (LOG_BUCKET, *settings.buckets):
-            yield Need(service="object_store", request=Bucket(name=name))
+        yield from airflow_connections.needs(settings, platform)
 
     @classmethod
     def credentials(cls, settings: AirflowSettings, demands: Sequence[Demand]) -> Iterable[str]:
@@ -108,9 +84,9 @@ class Airflow(Service):
     # -- programs
 
     def _api_server(self) -> Workload:
-        users = File(path=f"{_RUN}/users.json", content=self._users(), secret=True)
+        users = File(path=f"{RUN}/users.json", content=self._users(), secret=True)
         tls = [file for file in tls_files(self.certificate()) if not file.path.endswith("/ca.crt")]
-        arguments = ("--host", "0.0.0.0", "--port", str(_PORT))
+        arguments = ("--host", "0.0.0.0", "--port", str(PORT))
         certificate = ("--ssl-cert", f"{TLS_FOLDER}/tls.crt", "--ssl-key", f"{TLS_FOLDER}/tls.key")
         return self._workload(
             self.key,
@@ -129,8 +105,8 @@ class Airflow(Service):
             probe="SchedulerJob",
             memory_mib=self.settings.scheduler_memory_mib,
             # Tasks hold more than the 64 MiB of /tmp in temporary files.
-            env={"TMPDIR": _SCRATCH},
-            volumes=(self._dag_volume(), self._logs(), Volume(name="tmp", path=_SCRATCH, data=False)),
+            env={"TMPDIR": SCRATCH},
+            volumes=(self._dag_volume(), self._logs(), Volume(name="tmp", path=SCRATCH, data=False)),
             egress=self.settings.egress,
             stop_grace_s=60,
         )
@@ -152,9 +128,9 @@ class Airflow(Service):
             probe="DagProcessorJob",
             memory_mib=self.settings.dag_processor_memory_mib,
             volumes=(
-                Volume(name="dags", path=_DAGS, data=False, read_only=True),
-                Volume(name="logs", path=_LOGS, data=False),
-                Volume(name="keys", path=_KEYS),
+                Volume(name="dags", path=DAGS, data=False, read_only=True),
+                Volume(name="logs", path=LOGS, data=False),
+                Volume(name="keys", path=KEYS),
             ),
         )
 
@@ -182,7 +158,7 @@ class Airflow(Service):
             volumes=volumes,
             endpoints=endpoints,
             # Four programs that import for seconds start at the same time.
-            probe=Probe(command=("python", f"{_ETC}/probe.py", probe), deadline_s=180),
+            probe=Probe(command=("python", f"{ETC}/probe.py", probe), deadline_s=180),
             limits=Limits(memory_mib=memory_mib, cpus=self.settings.cpus),
             egress=egress,
             stop_grace_s=stop_grace_s,
@@ -190,13 +166,13 @@ class Airflow(Service):
 
     def _dag_volume(self) -> Volume:
         return Volume(
-            name="dags", path=_DAGS, data=False, read_only=True, of=f"{self.hostname}-dag-processor"
+            name="dags", path=DAGS, data=False, read_only=True, of=f"{self.hostname}-dag-processor"
         )
 
     def _logs(self, *, read_only: bool = False) -> Volume:
         # Shared, the API server reads what a running task writes without asking a log server.
         return Volume(
-            name="logs", path=_LOGS, data=False, read_only=read_only, of=f"{self.hostname}-dag-processor"
+            name="logs", path=LOGS, data=False, read_only=read_only, of=f"{self.hostname}-dag-processor"
         )
 
     def _endpoints(self) -> tuple[Endpoint, ...]:
@@ -216,9 +192,9 @@ class Airflow(Service):
             group=Group.PROCESSING,
             own_login=True,
         )
-        endpoints = [Endpoint(name="web", port=_PORT, scheme=Scheme.HTTPS, route=page)]
+        endpoints = [Endpoint(name="web", port=PORT, scheme=Scheme.HTTPS, route=page)]
         if self.settings.api_route:
-            endpoints.append(Endpoint(name="api", port=_PORT, scheme=Scheme.HTTPS, route=api))
+            endpoints.append(Endpoint(name="api", port=PORT, scheme=Scheme.HTTPS, route=api))
         return tuple(endpoints)
 
     # -- jobs
@@ -227,15 +203,15 @@ class Airflow(Service):
         return self._job("migrate", ("airflow", "db", "migrate"), memory_mib=512, timeout_s=600)
 
     def _rotate(self) -> Job:
-        key = File(path=f"{_RUN}/fernet", content=self._fernet(), secret=True)
-        script = File(path=f"{_ETC}/rotate_fernet.py", content=render("airflow/rotate_fernet.py"))
+        key = File(path=f"{RUN}/fernet", content=airflow_config.fernet_key(self.credential("fernet")), secret=True)
+        script = File(path=f"{ETC}/rotate_fernet.py", content=render("airflow/rotate_fernet.py"))
         return self._job(
             "fernet",
-            ("python", script.path, key.path, f"{_KEYS}/fernet"),
+            ("python", script.path, key.path, f"{KEYS}/fernet"),
             memory_mib=512,
             timeout_s=600,
             files=(key, script),
-            volumes=(Volume(name="keys", path=_KEYS, of=f"{self.hostname}-dag-processor"),),
+            volumes=(Volume(name="keys", path=KEYS, of=f"{self.hostname}-dag-processor"),),
         )
 
     def _job(
@@ -261,28 +237,16 @@ class Airflow(Service):
         )
 
     def _dags(self, instances: Sequence[pulumi.Output[str]]) -> Job:
-        settings = self.settings
-        folder = CONFIGS / "airflow" / "dags"
-        keep = {
-            "metadata_days": settings.metadata_retention_days,
-            "log_days": settings.log_retention_days,
-            "bucket": LOG_BUCKET,
-            "folders": {_LOGS: settings.log_retention_days, _SCRATCH: _SCRATCH_DAYS},
-        }
-        manifest = {f"own/{name}": text for name, text in dag_texts(settings.folder).items()}
-        manifest |= {f"platform/{name}": text for name, text in dag_texts(folder).items()}
-        manifest[f"platform/{_CLEANUP}.json"] = json.dumps(keep, indent=1) + "\n"
+        script = File(path=f"{ETC}/sync_dags.py", content=render("airflow/sync_dags.py"))
+        manifest = File(path=f"{ETC}/dags.json", content=airflow_config.manifest(self.settings))
         return Job(
             name="dags",
             image="airflow",
-            command=("python", f"{_ETC}/sync_dags.py", f"{_ETC}/dags.json", _DAGS),
+            command=("python", script.path, manifest.path, DAGS),
             user=_UID,
-            files=(
-                File(path=f"{_ETC}/sync_dags.py", content=render("airflow/sync_dags.py")),
-                File(path=f"{_ETC}/dags.json", content=json.dumps(manifest, indent=0, sort_keys=True)),
-            ),
-            volumes=(Volume(name="dags", path=_DAGS, of=f"{self.hostname}-dag-processor"),),
-            limits=Limits(memory_mib=128, cpus=settings.cpus),
+            files=(script, manifest),
+            volumes=(Volume(name="dags", path=DAGS, of=f"{self.hostname}-dag-processor"),),
+            limits=Limits(memory_mib=128, cpus=self.settings.cpus),
             triggers=tuple(instances),
         )
 
@@ -290,120 +254,41 @@ class Airflow(Service):
 
     def _env(self) -> dict[str, str]:
         return {
-            "AIRFLOW_CONFIG": f"{_RUN}/airflow.cfg",
+            "AIRFLOW_CONFIG": f"{RUN}/airflow.cfg",
             # For what Airflow might leave there; the image's own folder belongs to the image.
             "AIRFLOW_HOME": "/tmp/airflow",
-            "PYTHONPATH": f"{_ETC}/python",
+            "PYTHONPATH": f"{ETC}/python",
             "PGSSLROOTCERT": f"{TLS_FOLDER}/ca.crt",
             **environment(self.settings.options),
         }
 
     def _common_files(self) -> tuple[File, ...]:
-        uri = self._database_uri()
+        platform = self.context.platform
+        config = airflow_config.config(
+            self.settings,
+            self._database,
+            {name: self.credential(name) for name in ("fernet", "jwt", "session")},
+            hostname=self.hostname,
+            base_url=self._public(self.hostname),
+            time_zone=platform.settings.time_zone,
+        )
+        offered = airflow_connections.document(self.key, self.settings, platform)
+        login = render("airflow/millrace_login.py")
         return (
-            ca_file(self.context.platform.authority.certificate),
-            File(path=f"{_RUN}/airflow.cfg", content=self._config(uri), secret=True),
-            File(path=f"{_RUN}/database", content=uri, secret=True),
-            File(path=f"{_RUN}/connections.json", content=self._offered(), secret=True),
-            File(path=f"{_ETC}/probe.py", content=render("airflow/probe.py")),
-            File(path=f"{_ETC}/python/millrace_login.py", content=render("airflow/millrace_login.py")),
-        )
-
-    def _database_uri(self) -> pulumi.Output[str]:
-        return pulumi.Output.secret(
-            self._database.uri.apply(lambda uri: f"{uri}&sslrootcert={TLS_FOLDER}/ca.crt")
-        )
-
-    def _config(self, uri: pulumi.Output[str]) -> pulumi.Output[str]:
-        settings, platform = self.settings, self.context.platform.settings
-        plain: dict[str, object] = {
-            "time_zone": platform.time_zone,
-            "parallelism": settings.tasks_at_a_time,
-            "pause_new_dags": settings.pause_new_dags,
-            "api_host": self.hostname,
-            "api_port": _PORT,
-            "base_url": self._public(self.hostname),
-            "bucket": LOG_BUCKET,
-            "ca": f"{TLS_FOLDER}/ca.crt",
-            "connections": f"{_RUN}/connections.json",
-            "dags": _DAGS,
-            "logs": _LOGS,
-            "users": f"{_RUN}/users.json",
-        }
-        secrets = {
-            "database": uri,
-            "database_async": self._database.uri.apply(_for_asyncpg),
-            "fernet": self._fernet(),
-            # 64 bytes is what the signature's hash calls for.
-            "jwt": self.credential("jwt").password.apply(lambda p: hashlib.sha512(p.encode()).hexdigest()),
-            "session": self.credential("session").password,
-        }
-        return pulumi.Output.secret(
-            pulumi.Output.all(**secrets).apply(
-                lambda found: render("airflow/airflow.cfg.j2", **plain, **found)
-            )
-        )
-
-    def _fernet(self) -> pulumi.Output[str]:
-        """A Fernet key: 32 bytes, as URL-safe base64."""
-        password = self.credential("fernet").password
-        return pulumi.Output.secret(
-            password.apply(
-                lambda p: base64.urlsafe_b64encode(hashlib.sha256(f"fernet {p}".encode()).digest()).decode()
-            )
+            ca_file(platform.authority.certificate),
+            File(path=f"{RUN}/airflow.cfg", content=config, secret=True),
+            File(path=f"{RUN}/database", content=airflow_config.database_uri(self._database), secret=True),
+            File(path=f"{RUN}/connections.json", content=offered, secret=True),
+            File(path=f"{ETC}/probe.py", content=render("airflow/probe.py")),
+            File(path=f"{ETC}/python/millrace_login.py", content=login),
         )
 
     def _users(self) -> pulumi.Output[str]:
         platform = self.context.platform
-        roles = {user.name: user.role.value for user in platform.settings.users}
         names = members(platform.settings.users, self.settings.access)
-        hashes = pulumi.Output.all(*(platform.users[name].bcrypt_hash for name in names))
-        return pulumi.Output.secret(
-            pulumi.Output.all(self.credential("proxy").password, hashes).apply(
-                lambda found: json.dumps(
-                    {
-                        "proxy": found[0],
-                        "users": {
-                            name: {"role": roles[name], "hash": hash_}
-                            for name, hash_ in zip(names, found[1], strict=True)
-                        },
-                    },
-                    indent=1,
-                )
-            )
-        )
-
-    def _offered(self) -> pulumi.Output[str]:
-        """All connections of tasks, by the ids that DAGs use."""
-        platform = self.context.platform
-        logs = platform.connect(self.key, "object_store", Bucket(name=LOG_BUCKET))
-        store = offered.object_store(logs, REGION)
-        entries: dict[str, offered.Entry] = {"object_store": store, "aws_default": store}
-        warehouses = _warehouses(self.settings, platform.settings)
-        for name, request in warehouses.items():
-            entries[f"postgres_{name}"] = offered.postgres(self._connect("postgres", request))
-        if len(warehouses) == 1:
-            entries["postgres_default"] = entries[f"postgres_{next(iter(warehouses))}"]
-        return offered.document(entries)
-
-    def _connect(self, service: str, request: Any) -> Connection:
-        return self.context.platform.connect(self.key, service, request)
+        wanted = [user for user in platform.settings.users if user.name in names]
+        return airflow_config.users(wanted, platform.users, self.credential("proxy"))
 
     def _public(self, host: str) -> str:
         settings = self.context.platform.settings
         return f"https://{host}.{settings.domain}{port_suffix(settings)}"
-
-
-def _warehouses(settings: AirflowSettings, platform: Settings) -> dict[str, DatabaseAccess]:
-    """What is requested of each database that the settings of Postgres declare."""
-    postgres: Any = platform.services.get("postgres")
-    return {
-        database.name: DatabaseAccess(
-            database=database.name, role=TASK_ROLE, privilege=settings.warehouse_privilege
-        )
-        for database in (postgres.databases if postgres else ())
-    }
-
-
-def _for_asyncpg(uri: str) -> str:
-    return uri.replace("postgresql://", "postgresql+asyncpg://", 1).replace("sslmode=", "ssl=")

@@ -120,13 +120,19 @@ class Client:
         answer = self("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None})
         assert answer.status_code == 200, answer.text
         run = str(answer.json()["dag_run_id"])
-        final = ("success", "failed")
         path = f"/dags/{dag}/dagRuns/{run}"
-        wait_until(lambda: self.get(path)["state"] in final, seconds=seconds, every=1)
-        if self.get(path)["state"] != "success":
+
+        def states() -> dict[str, str]:
             tasks = self.get(f"{path}/taskInstances")["task_instances"]
-            failed = [t["task_id"] for t in tasks if t["state"] != "success"]
-            pytest.fail("\n".join(f"{task}: {self.log(dag, run, task)}" for task in failed))
+            found = {str(t["task_id"]): str(t["state"]) for t in tasks}
+            if bad := [task for task, state in found.items() if state in ("failed", "up_for_retry")]:
+                pytest.fail("\n".join(f"{task}: {self.log(dag, run, task)}" for task in bad))
+            return found
+
+        try:
+            wait_until(lambda: states() and self.get(path)["state"] == "success", seconds=seconds, every=1)
+        except TimeoutError:
+            pytest.fail(f"{dag} is still at {states()}")
         return run
 
     def log(self, dag: str, run: str, task: str) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -62,15 +63,17 @@ def platform_cleanup() -> None:
         deleted = 0
         for name, days in KEEP["folders"].items():
             until = time.time() - days * 86400
-            # The deepest first: a folder comes when it is empty already.
-            for path in sorted(Path(name).rglob("*"), reverse=True):
-                if path.lstat().st_mtime >= until:
-                    continue
-                if not path.is_dir() or path.is_symlink():
-                    path.unlink(missing_ok=True)
-                    deleted += 1
-                elif not any(path.iterdir()):
-                    path.rmdir()
+            for place, _, files in os.walk(name, topdown=False):
+                for path in (Path(place, file) for file in files):
+                    # Airflow itself deletes logs that it has put into the object store, perhaps just now.
+                    with suppress(FileNotFoundError):
+                        if path.lstat().st_mtime < until:
+                            path.unlink()
+                            deleted += 1
+                # A folder that is not empty stays.
+                with suppress(OSError):
+                    if place != name and Path(place).stat().st_mtime < until:
+                        Path(place).rmdir()
         print(f"{deleted} files deleted")
         return deleted
 
