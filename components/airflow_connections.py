@@ -13,13 +13,12 @@ import pulumi
 
 from components.airflow_settings import LOG_BUCKET, AirflowSettings
 from components.connection import Connection
+from components.delta_sharing_settings import ShareAccess
 from components.kafka_settings import KafkaAccess, KafkaConnection
 from components.object_store_settings import Bucket
 from components.postgres_settings import DatabaseAccess
-from components.presto_settings import QueryAccess
 from components.service import TLS_FOLDER, Need
 from components.services.object_store import REGION
-from components.spark_settings import SparkCluster, SparkConnection
 
 if TYPE_CHECKING:
     from components.platform import Platform
@@ -60,8 +59,6 @@ def warehouses(settings: AirflowSettings, platform: Settings) -> dict[str, Datab
 def _optional(settings: AirflowSettings) -> dict[str, Any]:
     return {
         "kafka": KafkaAccess(read=settings.kafka_read, write=settings.kafka_write),
-        "presto": QueryAccess(write=True),
-        "spark": SparkCluster(),
         "delta_sharing": ShareAccess(),
     }
 
@@ -138,11 +135,6 @@ def _kafka(connection: KafkaConnection) -> tuple[str, Entry]:
     return "kafka_default", {"conn_type": "kafka", "extra": extra}
 
 
-def _presto(connection: Connection) -> tuple[str, Entry]:
-    engine = connection.scheme
-    return f"{engine}_default", _base(connection, engine, protocol="https", verify=CA, catalog="system")
-
-
 def _http(connection: Connection, port: pulumi.Input[int], token: pulumi.Input[str]) -> Entry:
     # Whatever the hook does not know in the extra field becomes a header.
     header = pulumi.Output.concat("Bearer ", token)
@@ -156,18 +148,11 @@ def _http(connection: Connection, port: pulumi.Input[int], token: pulumi.Input[s
     }
 
 
-def _spark(connection: SparkConnection) -> tuple[str, Entry]:
-    port = int(connection.rest_url.rpartition(":")[2])
-    return "spark_default", _http(connection, port, connection.rest_token)
-
-
 def _delta_sharing(connection: Connection) -> tuple[str, Entry]:
     return "delta_sharing_default", _http(connection, connection.port, connection.password)
 
 
 _MAKE: Mapping[str, Any] = {
     "kafka": _kafka,
-    "presto": _presto,
-    "spark": _spark,
     "delta_sharing": _delta_sharing,
 }

@@ -34,6 +34,7 @@ _UID = 50000
 _API_HOST = "airflow-api"
 _METADATA = Database(name="airflow", role="airflow")
 
+
 class Airflow(Service):
     """Apache Airflow 3 with the platform's users, connections and object store.
 
@@ -165,9 +166,7 @@ class Airflow(Service):
         )
 
     def _dag_volume(self) -> Volume:
-        return Volume(
-            name="dags", path=DAGS, data=False, read_only=True, of=f"{self.hostname}-dag-processor"
-        )
+        return Volume(name="dags", path=DAGS, data=False, read_only=True, of=f"{self.hostname}-dag-processor")
 
     def _logs(self, *, read_only: bool = False) -> Volume:
         # Shared, the API server reads what a running task writes without asking a log server.
@@ -203,7 +202,9 @@ class Airflow(Service):
         return self._job("migrate", ("airflow", "db", "migrate"), memory_mib=512, timeout_s=600)
 
     def _rotate(self) -> Job:
-        key = File(path=f"{RUN}/fernet", content=airflow_config.fernet_key(self.credential("fernet")), secret=True)
+        key = File(
+            path=f"{RUN}/fernet", content=airflow_config.fernet_key(self.credential("fernet")), secret=True
+        )
         script = File(path=f"{ETC}/rotate_fernet.py", content=render("airflow/rotate_fernet.py"))
         return self._job(
             "fernet",

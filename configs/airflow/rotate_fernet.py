@@ -1,8 +1,8 @@
 """Encrypts what is in the metadata database anew when the Fernet key is another one than at the last run.
 
-rotate_fernet.py KEY KEYRING: the first file has the current key. The ring is a file with keys, separated by commas, the newest first. It lives in a
-volume, because the platform knows the current key only. Until everything is encrypted with the new key, the
-former one stays in the ring, whatever interrupts.
+rotate_fernet.py KEY KEYRING: the first file has the current key. The ring is a file with keys, separated by
+commas, the newest first. It lives in a volume, because the platform knows the current key only. Until
+everything is encrypted with the new key, the former one stays in the ring, whatever interrupts.
 """
 
 import os

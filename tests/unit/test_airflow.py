@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from configparser import ConfigParser
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import pytest
 from graph import PLANTED, Graph, bare, plain_texts, platform
@@ -18,12 +22,20 @@ from components.airflow_settings import OWN_OPTIONS, AirflowSettings, dag_texts,
 from components.images import CATALOGUE
 from components.problems import SettingsError
 from components.services.airflow import Airflow
+from components.services.delta_sharing import DeltaSharing
+from components.services.kafka import Kafka
 from components.services.object_store import ObjectStore
 from components.services.postgres import Postgres
 from components.settings import load
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "airflow"
-SERVICES: Any = {"airflow": Airflow, "object_store": ObjectStore, "postgres": Postgres}
+SERVICES: Any = {
+    "airflow": Airflow,
+    "delta_sharing": DeltaSharing,
+    "kafka": Kafka,
+    "object_store": ObjectStore,
+    "postgres": Postgres,
+}
 PROGRAMS = ("airflow", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 CFG, CONNECTIONS = "/run/millrace/airflow/airflow.cfg", "/run/millrace/airflow/connections.json"
 
@@ -58,7 +70,13 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     folder = tmp_path_factory.mktemp("dags")
     (folder / "mine.py").write_text("# mine\n")
     return deployed(
-        {"time_zone": "Europe/Berlin", "images": "upstream", "postgres": {"databases": [{"name": "shop"}]}},
+        {
+            "time_zone": "Europe/Berlin",
+            "images": "upstream",
+            "postgres": {"databases": [{"name": "shop"}]},
+            "kafka": {},
+            "delta_sharing": {},
+        },
         access="engineer",
         api_route=False,
         egress=True,
@@ -285,6 +303,20 @@ def test_one_database_is_the_default_one(changed: Graph) -> None:
     assert '{"role": "shop", "member": "airflow_tasks"}' in setup["/etc/millrace/postgres/setup.sql"]
 
 
+def test_other_services_are_offered_where_they_are_on(changed: Graph) -> None:
+    found = json.loads(files(changed.container("airflow-triggerer"))[CONNECTIONS])
+    kafka = json.loads(found["kafka_default"]["extra"])
+    assert kafka["security.protocol"] == "SASL_SSL" and kafka["sasl.username"] == "airflow"
+    assert PLANTED in kafka["sasl.password"] and kafka["ssl.ca.location"] == "/run/millrace/tls/ca.crt"
+    assert kafka["group.id"].startswith("airflow")
+    sharing = found["delta_sharing_default"]
+    extra = json.loads(sharing["extra"])
+    assert (sharing["conn_type"], sharing["schema"], sharing["host"]) == ("http", "https", "delta-sharing")
+    assert extra["Authorization"] == f"Bearer {sharing['password']}"
+    # A login would make the hook send that instead of the header.
+    assert "login" not in sharing
+
+
 def test_routes(graph: Graph, changed: Graph) -> None:
     urls = bare(graph.outputs["urls"])
     assert urls["airflow"]["access"] == "user" and urls["airflow-api"]["access"] == "public"
@@ -334,8 +366,79 @@ def test_both_image_sources(graph: Graph, changed: Graph) -> None:
     assert f"\napache-airflow=={version} " in locked
 
 
-def test_the_clean_up_dag_is_python() -> None:
-    compile((CONFIGS / "dags" / "platform_cleanup.py").read_text(), "platform_cleanup.py", "exec")
+class Store:
+    """Stands for Airflow's hook for the object store, with three objects."""
+
+    deleted: ClassVar[list[str]] = []
+
+    def __init__(self, aws_conn_id: str) -> None:
+        assert aws_conn_id == "object_store"
+
+    def get_conn(self) -> Any:
+        """The client."""
+        return self
+
+    def get_paginator(self, operation: str) -> Any:
+        """The paginator."""
+        assert operation == "list_objects_v2"
+        return self
+
+    def paginate(self, Bucket: str) -> Any:  # noqa: N803  # the client's own name
+        """Two pages, and one without anything."""
+        assert Bucket == "logs"
+        now = datetime.now(UTC)
+        ages = {"new": 1, "younger": 9, "old": 11}
+        entries = [{"Key": k, "LastModified": now - timedelta(days=d)} for k, d in ages.items()]
+        return [{"Contents": entries[:2]}, {}, {"Contents": entries[2:]}]
+
+    def delete_objects(self, bucket: str, keys: list[str]) -> None:
+        """Notes what goes."""
+        self.deleted.extend(keys)
+
+
+def test_the_clean_up_deletes_what_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = tmp_path / "logs"
+    old = time.time() - 11 * 86400
+    for name, stamp in (("a/old", old), ("a/new", None), ("b/c/old", old)):
+        (logs / name).parent.mkdir(parents=True, exist_ok=True)
+        (logs / name).touch()
+        if stamp:
+            os.utime(logs / name, (stamp, stamp))
+    for folder in ("b/c", "b", "a"):
+        os.utime(logs / folder, (old, old))
+    source = CONFIGS / "dags" / "platform_cleanup.py"
+    keep = {"metadata_days": 20, "log_days": 10, "bucket": "logs", "folders": {str(logs): 10}}
+    (tmp_path / source.name).write_text(source.read_text())
+    (tmp_path / "platform_cleanup.json").write_text(json.dumps(keep))
+    ran: list[Any] = []
+
+    def task(function: Any) -> Any:
+        return lambda: ran.append((function.__name__, function()))
+
+    options: dict[str, Any] = {}
+    sdk = ModuleType("airflow.sdk")
+    sdk.__dict__.update(task=task, dag=lambda **given: (options.update(given), lambda function: function)[1])
+    s3 = ModuleType("airflow.providers.amazon.aws.hooks.s3")
+    s3.__dict__["S3Hook"] = Store
+    for module in (sdk, s3):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "airflow-db-not-allowed:///")
+    commands: list[Any] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **more: commands.append((command, more)))
+    spec = importlib.util.spec_from_file_location("platform_cleanup", tmp_path / source.name)
+    assert spec and spec.loader
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+    assert dict(ran) == {"metadata": None, "task_logs": 1, "local_files": 2}
+    assert Store.deleted == ["old"]
+    # The folder that became empty just now has a new time stamp: it goes the next time.
+    assert sorted(str(p.relative_to(logs)) for p in logs.rglob("*")) == ["a", "a/new", "b", "b/c"]
+    ((command, more),) = commands
+    assert command[:3] == ["airflow", "db", "clean"] and "--yes" in command
+    until = datetime.fromisoformat(command[command.index("--clean-before-timestamp") + 1])
+    assert abs(datetime.now(UTC) - timedelta(days=20) - until) < timedelta(minutes=1)
+    assert more["check"] and not any("SQL_ALCHEMY" in name for name in more["env"])
+    assert options["is_paused_upon_creation"] is False
 
 
 # -- scripts
