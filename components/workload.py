@@ -165,6 +165,9 @@ class Workload:
     stop_grace_s: int = 30
     stop_signal: str | None = None
     shm_mib: int | None = None
+    binds_own_name: bool = False
+    """Inside the container its own name means all its addresses (0.0.0.0): for a server that binds to the
+    name it advertises and would else listen in only one of its networks."""
 
 
 @dataclass(frozen=True, kw_only=True)

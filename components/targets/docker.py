@@ -187,7 +187,11 @@ class DockerTarget(pulumi.ComponentResource, Target):
             user=str(workload.user),
             # Secret files are root's and readable by its group; no other account of the container is in it.
             group_adds=["0"],
-            hostname=name,
+            # The engine adds this name with each address to /etc/hosts, and lookups would prefer those.
+            hostname=f"{name}-host" if workload.binds_own_name else name,
+            hosts=[docker.ContainerHostArgs(host=alias, ip=_ANY) for alias in sorted({host, name})]
+            if workload.binds_own_name
+            else None,
             init=True,
             # "unless-stopped" leaves them down when the daemon was killed: to the next one they were stopped.
             restart="always",
