@@ -174,7 +174,7 @@ def job_properties(settings: SparkSettings, store: Connection, url: str) -> dict
         ),
         # The other kind, Hadoop 3.5's own choice, wants one more library and a connection pool of its own.
         "spark.hadoop.fs.s3a.input.stream.type": "classic",
-        # Blocks wait on disk for their upload, where Spark's own scratch files are; /tmp is small and in memory.
+        # Blocks wait on disk for their upload, where Spark's scratch files are; /tmp is small.
         "spark.hadoop.fs.s3a.buffer.dir": "${env.SPARK_LOCAL_DIRS:-/tmp}/s3a",
         "spark.hadoop.fs.s3a.multipart.size": "32M",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",

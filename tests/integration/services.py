@@ -88,7 +88,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
             {"name": "former", "expires": "2020-01-01T00:00:00+01:00"},
         ],
     },
-    "spark": {"memory_mib": 384, "worker_memory_mib": 1536, "worker_cores": 2},
+    "spark": {"memory_mib": 384, "worker_memory_mib": 1792, "worker_cores": 2},
 }
 
 ONLY = "MILLRACE_TEST_SERVICES"
