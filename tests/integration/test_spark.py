@@ -91,7 +91,7 @@ def stack(everything: Stack) -> Stack:
     """The stack, with a table in Postgres."""
     if "postgres" not in everything.config:
         pytest.fail("these tests want postgres too: MILLRACE_TEST_SERVICES=spark,postgres")
-    with postgres(everything, "shop", "writer") as connection:
+    with postgres(everything, "shop", "shop_owner") as connection:
         connection.execute("DROP TABLE IF EXISTS spark_test")
         connection.execute("CREATE TABLE spark_test AS SELECT n FROM generate_series(1, 100) n")
     return everything
