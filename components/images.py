@@ -41,12 +41,13 @@ class Entry:
 _GO = {"BASE": "base", "GO_BUILD": "go-build"}
 _PYTHON = {"BASE": "python", "FETCH": "fetch"}
 _JAVA = {"BASE": "java", "FETCH": "fetch"}
+_FETCHED = {"BASE": "base", "FETCH": "fetch"}
 
 # A digest stands where several sources agree on it; the engine then verifies what it pulls.
 CATALOGUE: Mapping[str, Entry] = {
     "base": Entry(version="bookworm", bases={}),
     "go-build": Entry(version="1"),
-    "python": Entry(version="3.11"),
+    "python": Entry(version="3.11", upstream="docker.io/library/python:3.11.13-slim-bookworm", part=True),
     "java": Entry(version="17", bases={"BASE": "python"}),
     "fetch": Entry(version="1", bases={"BASE": "python"}),
     "postgres": Entry(version="15", upstream="docker.io/library/postgres:15.19-bookworm"),
@@ -74,6 +75,14 @@ CATALOGUE: Mapping[str, Entry] = {
         version="1.0.0", upstream="docker.io/deltaio/delta-sharing-server:0.7.8", bases=_PYTHON
     ),
     "airflow": Entry(version="3.3.2", upstream="docker.io/apache/airflow:3.3.2", bases=_PYTHON),
+    "trino": Entry(version="476", upstream="docker.io/trinodb/trino:476", bases=_FETCHED),
+    # Maven Central has no release after 0.287, whose Kafka connector knows neither TLS nor SASL: images/ adds
+    # both. The official image is of a release that has them.
+    "presto": Entry(
+        version="0.287",
+        upstream="docker.io/prestodb/presto:0.299",
+        bases=_FETCHED,
+    ),
     "acme": Entry(version="4.35.2", upstream="docker.io/goacme/lego:v4.35.2", bases=_GO),
     "spark": Entry(
         version="4.2.0",

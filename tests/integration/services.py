@@ -89,6 +89,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
         ],
     },
     "spark": {"memory_mib": 384, "worker_memory_mib": 1792, "worker_cores": 2},
+    "presto": {
+        "memory_mib": 1280,
+        "lake_refresh_s": 5,
+        "lake_tables": [{"name": "sales.archive", "folder": "old/orders"}],
+    },
 }
 
 ONLY = "MILLRACE_TEST_SERVICES"

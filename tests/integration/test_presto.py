@@ -1,0 +1,315 @@
+"""Presto through its real clients and the proxy: logins, rights, catalogs, one query over everything.
+
+All of it runs with Trino, one container, and again with PrestoDB, coordinator and worker.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import prestodb
+import pyarrow as pa
+import pytest
+import trino
+from confluent_kafka import Producer
+from deltalake import write_deltalake
+
+from tests.integration.clients import ca_file, object_store, postgres
+from tests.integration.stack import DOMAIN, Stack, wait_until
+from tests.integration.web import Web, local_names
+
+HOST = f"presto.{DOMAIN}"
+ENGINES: dict[str, dict[str, Any]] = {
+    "trino": {"engine": "trino", "workers": 0},
+    "prestodb": {"engine": "prestodb", "workers": 1, "memory_mib": 1408},
+}
+PAGE = "of-test-presto"
+"""Marks this module's messages in a topic that others may write to."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _names() -> Iterator[None]:
+    with local_names():
+        yield
+
+
+@pytest.fixture(scope="module")
+def filled(everything: Stack) -> Stack:
+    """The stack with something in Postgres, in the lake and in Kafka."""
+    if missing := {"presto", "postgres", "object_store", "kafka"} - everything.config.keys():
+        pytest.skip(f"not among the services of this run: {', '.join(sorted(missing))}")
+    with postgres(everything, "shop", "shop_owner") as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS people (id int PRIMARY KEY, name text)")
+        connection.execute("INSERT INTO people VALUES (1, 'Ada'), (2, 'Erin') ON CONFLICT DO NOTHING")
+    write_table(
+        everything, "sales/orders", {"id": [10, 11, 12], "buyer": [1, 2, 1], "amount": [2.5, 4.0, 1.0]}
+    )
+    producer = Producer(
+        {
+            "bootstrap.servers": f"localhost:{everything.config['kafka']['loopback_port']}",
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": "seller",
+            "sasl.password": everything.outputs_once["credentials"]["kafka"]["seller"],
+            "ssl.ca.location": ca_file(everything),
+        }
+    )
+    for number, buyer in enumerate((1, 1, 2)):
+        message = {"id": number, "page": PAGE, "who": {"id": buyer}}
+        producer.produce("visits", json.dumps(message).encode())
+    assert producer.flush(30) == 0
+    return everything
+
+
+@pytest.fixture(scope="module", params=list(ENGINES))
+def stack(request: pytest.FixtureRequest, filled: Stack) -> Iterator[Stack]:
+    """The same with each engine."""
+    settings = {**filled.config["presto"], **ENGINES[request.param]}
+    if settings == {"workers": 0, "engine": "trino", **filled.config["presto"]}:
+        yield filled
+        return
+    with filled.changed(presto=settings):
+        filled.up()
+        yield filled
+    filled.up()
+
+
+def write_table(stack: Stack, folder: str, columns: dict[str, list[Any]]) -> None:
+    """A Delta table in the lake, written through the object store's loopback port over verified TLS."""
+    options = {
+        "AWS_ENDPOINT_URL": f"https://localhost:{stack.config['object_store']['loopback_port']}",
+        "AWS_ACCESS_KEY_ID": "presto",
+        "AWS_SECRET_ACCESS_KEY": stack.outputs_once["credentials"]["object_store"]["presto"],
+        "AWS_REGION": "us-east-1",
+        "AWS_S3_ALLOW_UNSAFE_RENAME": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        # The library takes its CAs from nowhere else.
+        patch.setenv("SSL_CERT_FILE", ca_file(stack))
+        write_deltalake(f"s3://lake/{folder}", pa.table(columns), mode="overwrite", storage_options=options)
+
+
+def is_trino(stack: Stack) -> bool:
+    return bool(stack.config["presto"].get("engine", "trino") == "trino")
+
+
+def password(stack: Stack, user: str) -> str:
+    credentials = stack.outputs_once["credentials"]
+    if user == "millrace.lake":
+        return str(credentials["presto"]["lake-keeper"])
+    return str(credentials["users"].get(user) or credentials["presto"][user])
+
+
+def rows(stack: Stack, sql: str, user: str = "uma", secret: str | None = None) -> list[list[Any]]:
+    """Rows of a query by the engine's Python client, through the proxy."""
+    address: dict[str, Any] = {
+        "host": HOST,
+        "port": stack.config["proxy"]["https_port"],
+        "user": user,
+        "http_scheme": "https",
+    }
+    secret = secret or password(stack, user)
+    if is_trino(stack):
+        login: Any = trino.auth.BasicAuthentication(user, secret)
+        connection: Any = trino.dbapi.connect(**address, auth=login, verify=ca_file(stack))
+    else:
+        connection = prestodb.dbapi.connect(**address, auth=prestodb.auth.BasicAuthentication(user, secret))
+        connection._http_session.verify = ca_file(stack)
+    try:
+        cursor = connection.cursor()
+        cursor.execute(sql)
+        return [list(row) for row in cursor.fetchall()]
+    finally:
+        connection.close()
+
+
+def tables(stack: Stack, schema: str) -> list[str]:
+    """Tables of a schema of the lake."""
+    sql = f"SELECT table_name FROM lake.information_schema.tables WHERE table_schema = '{schema}'"
+    return [row[0] for row in rows(stack, sql)]
+
+
+def until_listed(stack: Stack, table: str) -> None:
+    """Wait for a table of the lake to be found."""
+    schema, name = table.split(".")
+    wait_until(lambda: name in tables(stack, schema), seconds=90, every=2)
+
+
+def refusal(stack: Stack, sql: str, user: str) -> str:
+    """What the server says to a statement that it refuses."""
+    errors = (trino.exceptions.TrinoQueryError, prestodb.exceptions.PrestoQueryError)
+    with pytest.raises(errors) as caught:
+        rows(stack, sql, user)
+    return str(caught.value)
+
+
+def header(stack: Stack, name: str) -> str:
+    return f"X-{'Trino' if is_trino(stack) else 'Presto'}-{name}"
+
+
+# -- logging in
+
+
+def test_people_and_services_log_in(stack: Stack) -> None:
+    services = stack.outputs_once["connections"]["presto"]["users"]
+    for user in ("uma", "erin", "ada", "millrace.lake", *services):
+        assert rows(stack, "SELECT n_nationkey + 1 FROM (VALUES 1) AS t (n_nationkey)", user) == [[2]]
+
+
+@pytest.mark.parametrize(("user", "secret"), [("uma", "wrong"), ("nobody", "wrong"), ("uma", "ada's")])
+def test_a_wrong_password_is_refused(stack: Stack, user: str, secret: str) -> None:
+    secret = password(stack, "ada") if secret == "ada's" else secret
+    errors = (trino.exceptions.HttpError, prestodb.exceptions.HttpError)
+    with pytest.raises(errors, match="401"):
+        rows(stack, "SELECT 1", user, secret)
+
+
+def test_who_does_not_log_in_gets_nothing(stack: Stack) -> None:
+    for headers in ({}, {header(stack, "User"): "ada"}, {"X-Forwarded-User": "ada"}):
+        answer = Web(stack).get(
+            "presto", "/v1/statement", method="POST", content=b"SELECT 1", headers=headers
+        )
+        assert answer.status_code == 401, answer.text
+
+
+def test_nothing_but_a_login_opens_it_inside_the_network(stack: Stack) -> None:
+    # The coordinator takes forwarding headers of whoever reaches it, which is more than the proxy.
+    for address in ("presto", *(["presto-worker"] if stack.config["presto"].get("workers") else [])):
+        for forwarded in ("http", "https"):
+            command = (
+                "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}",
+                "--cacert", "/run/millrace/tls/ca.crt", "-H", f"X-Forwarded-Proto: {forwarded}",
+                "-H", f"{header(stack, 'User')}: ada",
+                "-d", "SELECT 1", f"https://{address}:8443/v1/statement",
+            )  # fmt: skip
+            code, output = stack.container("presto").exec_run(list(command))
+            assert code == 0 and output.decode() in ("401", "403", "404"), output
+        code, output = stack.container("presto").exec_run(["curl", "-sS", f"http://{address}:8443/v1/info"])
+        assert code != 0 or b"nodeVersion" not in output
+
+
+def test_nobody_takes_anothers_name(stack: Stack) -> None:
+    web = Web(stack)
+    login = ("uma", password(stack, "uma"))
+    with httpx.Client(verify=web.context(), auth=login, trust_env=False, timeout=60) as client:
+        url, headers = web.url("presto", "/v1/statement"), {header(stack, "User"): "ada"}
+        answer = client.post(url, content=b"SELECT current_user", headers=headers)
+        while answer.status_code == 200 and "nextUri" in answer.json():
+            answer = client.get(answer.json()["nextUri"], headers=headers)
+    if answer.status_code == 200:
+        assert "Access Denied" in answer.json()["error"]["message"]
+    else:
+        assert answer.status_code in (401, 403), answer.text
+
+
+def test_the_user_interface_asks_for_a_login(stack: Stack) -> None:
+    web = Web(stack)
+    answer = web.get("presto", "/ui/")
+    if not is_trino(stack):
+        assert answer.status_code == 401 and "Basic" in answer.headers["www-authenticate"]
+        assert web.get("presto", "/ui/", user="uma").status_code == 200
+        return
+    assert answer.is_redirect and "/ui/login.html" in answer.headers["location"]
+    with httpx.Client(verify=web.context(), trust_env=False, timeout=60) as client:
+        form = {"username": "uma", "password": password(stack, "uma")}
+        done = client.post(web.url("presto", "/ui/login"), data=form)
+        assert done.is_redirect and "login" not in done.headers["location"]
+        assert client.get(web.url("presto", "/ui/api/stats")).status_code == 200
+
+
+# -- rights
+
+
+def test_readers_cannot_write(stack: Stack) -> None:
+    until_listed(stack, "sales.orders")
+    assert "Access Denied" in refusal(stack, "DROP TABLE lake.sales.orders", "uma")
+    assert "Access Denied" in refusal(stack, "CREATE TABLE lake.sales.mine (a integer)", "uma")
+    for user in ("uma", "erin"):
+        assert "Access Denied" in refusal(stack, "CREATE TABLE postgres.public.mine (a integer)", user)
+    # Postgres itself knows a reader only, whoever asks.
+    assert "permission denied" in refusal(
+        stack, "INSERT INTO postgres.public.people VALUES (9, 'Eve')", "ada"
+    )
+    assert rows(stack, "SELECT count(*) FROM postgres.public.people") == [[2]]
+
+
+def test_engineers_write_to_the_lake(stack: Stack) -> None:
+    if not is_trino(stack):
+        pytest.skip("PrestoDB's Delta connector only reads")
+    until_listed(stack, "sales.orders")
+    sql = "SELECT buyer, sum(amount) AS amount FROM lake.sales.orders GROUP BY 1"
+    rows(stack, f"CREATE TABLE lake.sales.totals AS {sql}", "erin")
+    try:
+        assert rows(stack, "SELECT amount FROM lake.sales.totals ORDER BY buyer") == [[3.5], [4.0]]
+        assert "Access Denied" in refusal(stack, "DELETE FROM lake.sales.totals", "uma")
+        # It lies where other programs look for it.
+        assert objects(stack, "sales/totals/_delta_log/")
+    finally:
+        rows(stack, "DROP TABLE lake.sales.totals", "erin")
+    assert not objects(stack, "sales/totals/")
+
+
+def objects(stack: Stack, prefix: str) -> list[str]:
+    found = object_store(stack, "presto").list_objects("lake", prefix, recursive=True)
+    return [str(entry.object_name) for entry in found]
+
+
+def test_catalogs_are_those_of_the_outputs(stack: Stack) -> None:
+    shown = {row[0] for row in rows(stack, "SHOW CATALOGS", "ada")}
+    assert shown == {*stack.outputs_once["connections"]["presto"]["catalogs"], "system"}
+
+
+# -- data
+
+
+def test_one_query_joins_everything(stack: Stack) -> None:
+    until_listed(stack, "sales.orders")
+    sql = f"""
+        SELECT p.name, o.amount, v.visits, n.name
+        FROM postgres.public.people p
+        JOIN (SELECT buyer, sum(amount) AS amount FROM lake.sales.orders GROUP BY 1) o ON o.buyer = p.id
+        JOIN (SELECT customer, count(DISTINCT id) AS visits FROM kafka.default.visits
+              WHERE page = '{PAGE}' GROUP BY 1) v ON v.customer = p.id
+        JOIN tpch.tiny.nation n ON n.nationkey = p.id
+        ORDER BY 1"""
+    assert rows(stack, sql) == [["Ada", 3.5, 2, "ARGENTINA"], ["Erin", 4.0, 1, "BRAZIL"]]
+
+
+def test_tables_come_and_go_with_their_folders(stack: Stack) -> None:
+    write_table(stack, "fresh/one", {"a": [1]})
+    write_table(stack, "old/orders", {"b": [7]})
+    until_listed(stack, "fresh.one")
+    assert rows(stack, "SELECT a FROM lake.fresh.one") == [[1]]
+    until_listed(stack, "sales.archive")
+    assert rows(stack, "SELECT b FROM lake.sales.archive") == [[7]]
+    client = object_store(stack, "presto")
+    for name in objects(stack, "fresh/") + objects(stack, "old/"):
+        client.remove_object("lake", name)
+    wait_until(lambda: not tables(stack, "fresh"), seconds=60, every=2)
+    wait_until(lambda: "archive" not in tables(stack, "sales"), seconds=60, every=2)
+
+
+# -- the cluster
+
+
+def test_a_second_up_changes_nothing(stack: Stack) -> None:
+    stack.up("--expect-no-changes")
+
+
+def test_it_goes_on_after_the_loss_of_a_server(stack: Stack) -> None:
+    workers = stack.config["presto"].get("workers", 0)
+    lost = stack.container("presto-worker" if workers else "presto")
+    before = lost.attrs["State"]["StartedAt"]
+    lost.exec_run(["sh", "-c", "kill -9 -1"])
+    wait_until(
+        lambda: (
+            stack.container(lost.name.removeprefix(f"{stack.prefix}-")).attrs["State"]["StartedAt"] != before
+        )
+    )
+    sql = "SELECT count(*) FROM tpch.tiny.orders"
+    assert wait_until(lambda: rows(stack, sql), seconds=240, every=3) == [[15000]]
+    nodes = "SELECT count(*) FROM system.runtime.nodes WHERE state = 'active'"
+    wait_until(lambda: rows(stack, nodes, "ada") == [[1 + workers]], seconds=120, every=3)
