@@ -32,7 +32,7 @@ TRUST_STORE_OPTIONS = (
 )
 
 _DAEMON_MIB = 320
-"""What a worker's container needs besides executors: the daemon (measured: 180 MiB) and a reserve."""
+"""What a worker's container needs besides executors: the daemon (measured: 140 MiB) and a reserve."""
 
 _EXECUTOR_SHARE = 0.7
 """Part of the rest that executors get as heap. They need more than their heap: at least 384 MiB or a tenth

@@ -2,63 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import pulumi
-
-from components.images import IMAGES
+from components.certificates import Certificate
 from components.problems import Problem
-from components.service import Demand, Need, Service, dns_name, tls_files
+from components.service import Demand, Need, Service, dns_name
 from components.settings import ImageSource, Settings
 from components.spark_settings import (
     EVENTS,
     TRUST_STORE_OPTIONS,
     SparkConnection,
     SparkSettings,
-    encoded_key,
-    encryption_properties,
     job_properties,
-    may_stop_jobs,
     problems,
-    properties_text,
-    token,
 )
-from components.templates import CONFIGS
-from components.workload import (
-    Access,
-    Endpoint,
-    File,
-    Group,
-    Job,
-    Limits,
-    Probe,
-    Route,
-    Scheme,
-    Volume,
-    Workload,
-)
+from components.spark_workloads import KEY, MASTER_PORT, REST_PORT, Cluster
 
-_UID = 185
-_MASTER_PORT = 7077
-_REST_PORT = 6066
-_UI_PORT = 8480
-_HISTORY_PORT = 18480
-_OWN = "/run/millrace/spark"
-_SCRATCH = Volume(name="scratch", path="/var/lib/millrace/spark-scratch", data=False)
-_RECOVERY = Volume(name="recovery", path="/var/lib/millrace/spark-recovery")
-_JARS = "/var/lib/millrace/spark-connectors"
-_LOCK = IMAGES / "spark" / "connectors.lock"
-_FILTER = "org.apache.spark.ui.JWSFilter"
-
-# Daemons of one container each, which are idle most of the time: a small collector, and the compiler that
-# is frugal (measured: a third less memory than with Java's own choice).
-_DAEMON_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=48m -Xss512k"
-_WORKER_HEAP_MIB = 128
-
-# Read while they are written, by other jobs and the workers.
+# What jobs may read from, where it is on.
 _LINKED = ("kafka", "postgres")
 
 
@@ -69,7 +30,7 @@ class Spark(Service):
     REST server ask for a token that the proxy adds after its own check of who is there.
     """
 
-    key = "spark"
+    key = KEY
     settings_model = SparkSettings
     settings: SparkSettings
 
@@ -94,288 +55,68 @@ class Spark(Service):
 
     def build(self) -> None:
         """Master, workers, history server."""
-        self._store = self.context.platform.connect(self.key, "object_store", EVENTS)
-        master = self.deploy(self._master())
+        platform = self.context.platform.settings
+        source = self.settings.images or platform.images
+        self._cluster = cluster = Cluster(
+            settings=self.settings,
+            hostname=self.hostname,
+            store=self.context.platform.connect(self.key, "object_store", EVENTS),
+            secret=self.credential("secret").password,
+            tokens=self.credential("tokens").password,
+            url=self._public("spark"),
+            history_url=self._public("spark-history"),
+            certificate=self._certificate,
+            official=source is ImageSource.UPSTREAM or self.settings.image is not None,
+            maven_mirror=platform.package_mirrors.maven,
+        )
+        master = self.deploy(cluster.master())
         ready = list(master.ready)
-        if self._official:
-            ready.append(self.run(self._connectors(), after=ready))
+        if cluster.official:
+            ready.append(self.run(cluster.connectors(), after=ready))
         for number in range(1, self.settings.workers + 1):
-            self.deploy(self._worker(number), after=ready)
-        self.deploy(self._history(), after=ready)
+            self.deploy(cluster.worker(number), after=ready)
+        self.deploy(cluster.history(), after=ready)
 
     def connect(self, demand: Demand) -> SparkConnection:
         """The cluster for a consumer's drivers."""
-        secret = self.credential("secret").password
+        cluster = self._cluster
         return SparkConnection(
             scheme="spark",
             host=self.hostname,
-            port=_MASTER_PORT,
+            port=MASTER_PORT,
             user=demand.consumer,
-            password=secret,
+            password=cluster.secret,
             ca_certificate=self.context.platform.authority.certificate,
             defaults={
-                **job_properties(self.settings, self._store, self._public("spark")),
-                "spark.master": self._master_url,
-                "spark.authenticate.secret": secret,
+                **job_properties(self.settings, cluster.store, cluster.url),
+                "spark.master": cluster.master_url,
+                "spark.authenticate.secret": cluster.secret,
                 "spark.driver.host": dns_name(demand.consumer),
                 "spark.driver.extraJavaOptions": TRUST_STORE_OPTIONS,
             },
-            rest_url=f"https://{self.hostname}:{_REST_PORT}",
-            rest_token=self._token(demand.consumer),
+            rest_url=f"https://{self.hostname}:{REST_PORT}",
+            rest_token=cluster.token(demand.consumer),
         )
 
     def connections(self) -> Mapping[str, Any]:
         """Addresses of the cluster, and a token for submissions from outside."""
         out: dict[str, Any] = {
-            "master": self._master_url,
-            "secret": self.credential("secret").password,
-            "rest": f"https://{self.hostname}:{_REST_PORT}",
-            "rest_token": self._token("stack"),
+            "master": self._cluster.master_url,
+            "secret": self._cluster.secret,
+            "rest": f"https://{self.hostname}:{REST_PORT}",
+            "rest_token": self._cluster.token("stack"),
             "event_logs": f"s3a://{EVENTS.name}/",
         }
         if self.settings.api_route:
             out["public_rest"] = self._public("spark-api")
         return out
 
-    # -- parts
-
-    def _master(self) -> Workload:
-        return self._workload(
-            self.key,
-            ("master", "--host", self.hostname, "--port", str(_MASTER_PORT), "--webui-port", "8080"),
-            heap_mib=self.settings.memory_mib // 2,
-            limits=self.settings.limits,
-            properties={
-                **self._page_properties("standalone"),
-                "spark.deploy.recoveryMode": "FILESYSTEM",
-                "spark.deploy.recoveryDirectory": _RECOVERY.path,
-                # Seconds for known workers and jobs to report to a new master; then they count as lost.
-                "spark.deploy.recoveryTimeout": "20s",
-                "spark.deploy.defaultCores": str(self.settings.job_cores),
-                "spark.master.rest.enabled": "true",
-                "spark.master.rest.host": "127.0.0.1",
-                "spark.master.rest.port": "6067",
-                "spark.master.rest.filters": _FILTER,
-                "spark.master.ui.historyServerUrl": self._public("spark-history"),
-            },
-            files=(
-                self._script("rest_tls.py"),
-                File(path=f"{_OWN}/secret", content=self.credential("secret").password, secret=True),
-            ),
-            volumes=(_SCRATCH, _RECOVERY, *((self._jars(),) if self._official else ())),
-            endpoints=self._master_endpoints(),
-            probe=("master",),
+    def _certificate(self, host: str) -> Certificate:
+        return self.certificate(
+            "server" if host == self.hostname else host.removeprefix(f"{self.hostname}-"), names=[host]
         )
-
-    def _master_endpoints(self) -> tuple[Endpoint, ...]:
-        page = Route(
-            host="spark",
-            access=self.settings.ui_access,
-            title="Spark",
-            purpose="Cluster, running jobs and their pages",
-            group=Group.PROCESSING,
-            headers=self._authorization,
-        )
-        rest = Route(
-            host="spark-api",
-            access=Access.PUBLIC,
-            title="Spark REST",
-            purpose="Submit jobs, with a token",
-            group=Group.PROCESSING,
-            own_login=True,
-        )
-        return (
-            Endpoint(name="rpc", port=_MASTER_PORT),
-            Endpoint(name="ui", port=_UI_PORT, scheme=Scheme.HTTPS, route=page),
-            Endpoint(
-                name="rest",
-                port=_REST_PORT,
-                scheme=Scheme.HTTPS,
-                route=rest if self.settings.api_route else None,
-            ),
-        )
-
-    def _worker(self, number: int) -> Workload:
-        settings = self.settings
-        host = f"{self.hostname}-worker-{number}"
-        return self._workload(
-            f"worker-{number}",
-            ("worker", "--host", host, "--webui-port", "8080", self._master_url),
-            heap_mib=_WORKER_HEAP_MIB,
-            limits=Limits(memory_mib=settings.worker_memory_mib, cpus=settings.worker_cores),
-            properties={
-                # Drivers in cluster mode run here, and have this file for their own.
-                **job_properties(settings, self._store, self._public("spark")),
-                **self._page_properties("standalone"),
-                "spark.master": self._master_url,
-                "spark.authenticate.secret": self.credential("secret").password,
-                "spark.worker.cleanup.enabled": "true",
-                "spark.worker.cleanup.appDataTtl": "86400",
-                # Where the master is asked for, not what its own name means to it.
-                "spark.worker.preferConfiguredMasterAddress": "true",
-            },
-            env={
-                "SPARK_WORKER_CORES": str(settings.worker_cores),
-                "SPARK_WORKER_MEMORY": f"{settings.executors_memory_mib}m",
-                "SPARK_LOCAL_HOSTNAME": host,
-            },
-            volumes=(_SCRATCH, *self._jars_read()),
-            endpoints=(Endpoint(name="ui", port=_UI_PORT, scheme=Scheme.HTTPS),),
-            probe=("worker", host),
-        )
-
-    def _history(self) -> Workload:
-        page = Route(
-            host="spark-history",
-            access=self.settings.ui_access,
-            title="Spark history",
-            purpose="Jobs that ran, from their event logs",
-            group=Group.PROCESSING,
-            headers=self._authorization,
-        )
-        store = job_properties(self.settings, self._store, self._public("spark"))
-        return self._workload(
-            "history",
-            ("history",),
-            heap_mib=self.settings.memory_mib // 2,
-            limits=self.settings.limits,
-            properties={
-                **{name: value for name, value in store.items() if name.startswith("spark.hadoop.")},
-                **self._page_properties("historyServer"),
-                "spark.history.fs.logDirectory": f"s3a://{EVENTS.name}/",
-                "spark.history.fs.cleaner.enabled": "true",
-                "spark.history.fs.cleaner.maxAge": f"{self.settings.history_days}d",
-                "spark.history.fs.numReplayThreads": "1",
-                "spark.history.retainedApplications": "10",
-            },
-            volumes=(_SCRATCH, *self._jars_read()),
-            endpoints=(Endpoint(name="ui", port=_HISTORY_PORT, scheme=Scheme.HTTPS, route=page),),
-            probe=("history",),
-        )
-
-    def _workload(
-        self,
-        name: str,
-        arguments: tuple[str, ...],
-        *,
-        heap_mib: int,
-        limits: Limits,
-        properties: Mapping[str, pulumi.Input[str]],
-        volumes: tuple[Volume, ...],
-        endpoints: tuple[Endpoint, ...],
-        probe: tuple[str, ...],
-        files: tuple[File, ...] = (),
-        env: Mapping[str, pulumi.Input[str]] | None = None,
-    ) -> Workload:
-        host = self.hostname if name == self.key else f"{self.hostname}-{name}"
-        certificate = self.certificate("server" if name == self.key else name, names=[host])
-        return Workload(
-            name=name,
-            image="spark",
-            command=("bash", f"{_OWN}/start.sh", *arguments),
-            user=_UID,
-            env={
-                "SPARK_HOME": "/opt/spark",
-                "PYSPARK_PYTHON": "/usr/bin/python3",
-                "SPARK_DAEMON_MEMORY": f"{heap_mib}m",
-                "SPARK_DAEMON_JAVA_OPTS": _DAEMON_OPTIONS,
-                "TRUST_STORE_OPTIONS": TRUST_STORE_OPTIONS,
-                **({"SPARK_DIST_CLASSPATH": f"{_JARS}/{_lock_id()}/*"} if self._official else {}),
-                **(env or {}),
-            },
-            files=(
-                *tls_files(certificate),
-                self._script("start.sh"),
-                self._script("truststore.sh"),
-                self._script("probe.py"),
-                File(
-                    path=f"{_OWN}/spark-defaults.conf",
-                    content=properties_text({**encryption_properties(), **properties}),
-                    secret=True,
-                ),
-                File(path=f"{_OWN}/token", content=self._token("probe"), secret=True),
-                *files,
-            ),
-            volumes=volumes,
-            endpoints=endpoints,
-            probe=Probe(command=("python3", f"{_OWN}/probe.py", *probe), deadline_s=120, timeout_s=10),
-            limits=limits,
-            binds_own_name=True,
-        )
-
-    def _page_properties(self, namespace: str) -> dict[str, pulumi.Input[str]]:
-        """Web pages over TLS for who has a token."""
-        port = _HISTORY_PORT if namespace == "historyServer" else _UI_PORT
-        return {
-            f"spark.ssl.{namespace}.enabled": "true",
-            f"spark.ssl.{namespace}.port": str(port),
-            f"spark.ssl.{namespace}.protocol": "TLS",
-            f"spark.ssl.{namespace}.keyStore": "/tmp/spark/server.p12",
-            f"spark.ssl.{namespace}.keyStoreType": "PKCS12",
-            # The proxy passes the name on that browsers use, and the certificate has another.
-            "spark.ui.jetty.sniHostCheckEnabled": "false",
-            "spark.ui.filters": _FILTER,
-            f"spark.{_FILTER}.param.secretKey": self.credential("tokens").password.apply(encoded_key),
-            "spark.ui.reverseProxy": "true" if namespace == "standalone" else "false",
-            "spark.ui.reverseProxyUrl": self._public("spark"),
-            "spark.ui.killEnabled": str(may_stop_jobs(self.settings)).lower(),
-        }
-
-    # -- connectors, where the image is the official one
-
-    @property
-    def _official(self) -> bool:
-        source = self.settings.images or self.context.platform.settings.images
-        return source is ImageSource.UPSTREAM or self.settings.image is not None
-
-    def _connectors(self) -> Job:
-        """Downloads the connectors, which the official image lacks, into a volume of the master."""
-        platform = self.context.platform.settings
-        mirror = platform.package_mirrors.maven
-        return Job(
-            name="connectors",
-            image="spark",
-            command=("python3", f"{_OWN}/maven-get", f"{_OWN}/connectors.lock", f"{_JARS}/{_lock_id()}"),
-            user=_UID,
-            env={"MAVEN_CACHE": f"{_JARS}/cache", **({"MAVEN_MIRROR": mirror} if mirror else {})},
-            files=(
-                File(path=f"{_OWN}/maven-get", content=(IMAGES / "fetch" / "maven-get").read_text()),
-                File(path=f"{_OWN}/connectors.lock", content=_LOCK.read_text()),
-            ),
-            volumes=(self._jars(of=self.hostname),),
-            limits=Limits(memory_mib=256, cpus=self.settings.cpus),
-            timeout_s=600,
-            egress=True,
-        )
-
-    def _jars(self, *, of: str | None = None, read_only: bool = False) -> Volume:
-        return Volume(name="connectors", path=_JARS, data=False, of=of, read_only=read_only)
-
-    def _jars_read(self) -> tuple[Volume, ...]:
-        return (self._jars(of=self.hostname, read_only=True),) if self._official else ()
-
-    # -- values
-
-    @property
-    def _master_url(self) -> str:
-        return f"spark://{self.hostname}:{_MASTER_PORT}"
-
-    @property
-    def _authorization(self) -> dict[str, pulumi.Input[str]]:
-        return {"Authorization": pulumi.Output.concat("Bearer ", self._token("proxy"))}
-
-    def _token(self, subject: str) -> pulumi.Output[str]:
-        return pulumi.Output.secret(self.credential("tokens").password.apply(lambda key: token(key, subject)))
-
-    def _script(self, name: str) -> File:
-        return File(path=f"{_OWN}/{name}", content=(CONFIGS / "spark" / name).read_text())
 
     def _public(self, host: str) -> str:
         settings = self.context.platform.settings
         port = "" if settings.proxy.https_port == 443 else f":{settings.proxy.https_port}"
         return f"https://{host}.{settings.domain}{port}"
-
-
-def _lock_id() -> str:
-    """Another lock gets another folder: two versions of a connector must not meet."""
-    return hashlib.sha256(Path(_LOCK).read_bytes()).hexdigest()[:12]

@@ -29,7 +29,7 @@ class Driver:
         *,
         environment: Mapping[str, str] | None = None,
         changed: Mapping[str, str] | None = None,
-        seconds: int = 400,
+        seconds: int = 900,
     ) -> tuple[int, str]:
         """Exit code and output of a program; ``changed`` are properties of this run."""
         name = f"p{abs(hash((program, str(changed)))):x}"

@@ -266,7 +266,7 @@ def test_a_job_runs_in_the_cluster_by_rest(stack: Stack, keys: dict[str, str]) -
         status = _rest(stack, f"status/{made['submissionId']}", token).json()
         return status if status["driverState"] not in ("SUBMITTED", "RUNNING") else None
 
-    status = wait_until(ended, seconds=300, every=2)
+    status = wait_until(ended, seconds=900, every=2)
     assert status["driverState"] == "FINISHED", status
     written = [o.object_name for o in store.list_objects("raw", "spark-test/in-cluster/", recursive=True)]
     assert any("_delta_log" in str(name) for name in written)
@@ -292,7 +292,7 @@ def test_a_job_outlives_its_worker(stack: Stack, runner: Driver, keys: dict[str,
     wait_until(lambda: "pyspark" in str(container.top()["Processes"]), seconds=180)
     # As a crash does: what is killed by the engine's API is not started again.
     os.kill(container.attrs["State"]["Pid"], signal.SIGKILL)
-    running.join(400)
+    running.join(900)
     ((code, output),) = done
     assert code == 0, output[-4000:]
     assert "SUM 120" in output
@@ -304,3 +304,7 @@ def test_a_new_master_knows_its_workers(stack: Stack) -> None:
     before = {worker["id"] for worker in _workers(stack)}
     stack.container("spark").restart(timeout=20)
     wait_until(lambda: {worker["id"] for worker in _workers(stack)} == before, seconds=120)
+
+
+def test_a_second_up_changes_nothing(stack: Stack) -> None:
+    stack.no_change()
