@@ -147,6 +147,15 @@ class Service(pulumi.ComponentResource):
             )
         return self._credentials[name]
 
+    def former(self, name: str) -> pulumi.Output[list[str]]:
+        """Passwords that the credential ``<service>/<name>`` had before it was rotated, newest first; secret.
+
+        For keys that encrypt stored data, which has to be read once more to encrypt it anew.
+        """
+        return self.context.platform.target.former(
+            f"former-{self.hostname}-{name.replace('_', '-')}", self.credential(name).password, self
+        )
+
     def credential_outputs(self) -> Mapping[str, pulumi.Output[str]]:
         """Part of the stack output ``credentials``: passwords by name."""
         return {name: credential.password for name, credential in self._credentials.items()}

@@ -51,6 +51,12 @@ class Target(ABC):
     def run(self, scope: Scope, job: Job, after: Sequence[pulumi.Resource] = ()) -> pulumi.Resource:
         """Run a job to its end once ``after`` is done; the resource exists when it succeeded."""
 
+    @abstractmethod
+    def former(
+        self, name: str, value: pulumi.Input[str], parent: pulumi.Resource
+    ) -> pulumi.Output[list[str]]:
+        """The last values that ``value`` had before this one, newest first; secret."""
+
 
 def workload_host(scope: Scope, workload: Workload) -> str:
     """DNS name of a workload: the service's own for its main one, else ``<service>-<workload>``."""

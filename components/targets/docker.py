@@ -21,6 +21,7 @@ from components.targets.docker_networks import DockerNetworks
 from components.targets.docker_resources import (
     LABEL_IDENTITY,
     LABEL_STACK,
+    Former,
     JobRun,
     MillraceProvider,
     Ready,
@@ -46,6 +47,7 @@ _CA_VARIABLES = (
 
 _TMP = "/tmp"
 _TMPFS = "rw,noexec,nosuid,nodev,size=64m,mode=1777"
+_FORMER = 5
 _FILE_MODE = {(False, False): "0444", (False, True): "0555", (True, False): "0440", (True, True): "0550"}
 
 
@@ -151,6 +153,13 @@ class DockerTarget(pulumi.ComponentResource, Target):
                 depends_on=[*after, *(owner for _, _, owner in volumes)],
             ),
         )
+
+    @override
+    def former(
+        self, name: str, value: pulumi.Input[str], parent: pulumi.Resource
+    ) -> pulumi.Output[list[str]]:
+        opts = child_opts(parent, provider=self._millrace, additional_secret_outputs=["value", "former"])
+        return pulumi.Output.secret(Former(name, value=value, keep=_FORMER, opts=opts).former)
 
     # -- parts of a container
 

@@ -167,6 +167,18 @@ class VolumeOwner(pulumi.CustomResource):
         super().__init__("millrace:docker:VolumeOwner", name, props, opts)
 
 
+class Former(pulumi.CustomResource):
+    """What a secret value was before; see ``provider/millrace/former.py``."""
+
+    former: pulumi.Output[list[str]]
+
+    def __init__(
+        self, name: str, *, value: pulumi.Input[str], keep: int, opts: pulumi.ResourceOptions
+    ) -> None:
+        props = {"value": pulumi.Output.secret(value), "keep": keep, "former": None}
+        super().__init__("millrace:core:Former", name, props, opts)
+
+
 def leftovers_hook(
     host: str, materials: Mapping[str, str], ssh_options: Sequence[str]
 ) -> pulumi.ResourceHook:

@@ -72,8 +72,8 @@ class Resource(ABC):
     def create(self, call: Call, props: Props) -> tuple[str, dict[str, Any]]:
         """Make it so and return id and outputs; raising leaves the resource out of the state."""
 
-    def update(self, call: Call, id_: str, props: Props) -> dict[str, Any]:
-        """The inputs changed: by default, do again what ``create`` does."""
+    def update(self, call: Call, id_: str, props: Props, olds: Props) -> dict[str, Any]:
+        """The inputs changed: by default, do again what ``create`` does. ``olds`` are the outputs so far."""
         return self.create(call, props)[1]
 
     def read(self, call: Call, id_: str, props: Props) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ from typing_extensions import override
 
 from millrace import VERSION
 from millrace.engine import Engine, EngineError, HostSettings, reason
+from millrace.former import Former
 from millrace.image import Image
 from millrace.job import Job
 from millrace.network import Network
@@ -44,7 +45,7 @@ _PARENT_S = 2.0
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
 RESOURCES: dict[str, Resource] = {
-    r.type_token: r for r in (Image(), Ready(), Job(), Network(), VolumeOwner())
+    r.type_token: r for r in (Image(), Ready(), Job(), Network(), VolumeOwner(), Former())
 }
 
 _Result = TypeVar("_Result")
@@ -157,7 +158,9 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
     @override
     @_readable
     def Update(self, request: Any, context: Any) -> Any:
-        outs = _resource(request.urn).update(self._call(request.urn), request.id, _plain(request.news))
+        outs = _resource(request.urn).update(
+            self._call(request.urn), request.id, _plain(request.news), _plain(request.olds)
+        )
         return provider_pb2.UpdateResponse(properties=_struct(outs))
 
     @override

@@ -180,6 +180,7 @@ class _Mocks(mocks.Mocks):
             "tls:index/locallySignedCert:LocallySignedCert": {"certPem": f"certificate {name}"},
             "millrace:docker:Image": {"image": f"sha256:{name}"},
             "millrace:docker:Network": {"cidr": "10.213.0.0/27"},
+            "millrace:core:Former": {"former": [f"{PLANTED}-former-{name}"]},
         }
         return f"id-{name}", {**args.inputs, **made.get(args.typ, {})}
 
