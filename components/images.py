@@ -83,6 +83,11 @@ CATALOGUE: Mapping[str, Entry] = {
         upstream="docker.io/prestodb/presto:0.299",
         bases=_FETCHED,
     ),
+    # On no package registry. The setup job speaks the HTTP API of this version.
+    "metabase": Entry(version="0.63.19", upstream="docker.io/metabase/metabase:v0.63.19", buildable=False),
+    # The plain official image has no database drivers, not even for the metadata; the one for development has
+    # PostgreSQL's, Trino's and Presto's.
+    "superset": Entry(version="6.1.0", upstream="docker.io/apache/superset:6.1.0-dev", bases=_PYTHON),
     "acme": Entry(version="4.35.2", upstream="docker.io/goacme/lego:v4.35.2", bases=_GO),
     "spark": Entry(
         version="4.2.0",

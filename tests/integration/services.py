@@ -56,6 +56,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
             },
         ],
     },
+    "bi": {"memory_mib": 640},
     "object_store": {
         "loopback_port": FREE_PORT,
         "buckets": [{"name": "raw"}, {"name": "lake", "versioning": True}],

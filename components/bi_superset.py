@@ -1,0 +1,179 @@
+"""Superset: the server and the job that makes its metadata what the settings say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pulumi
+
+from components.bi_settings import METADATA, postgres_sources
+from components.connection import Connection
+from components.service import TLS_FOLDER, ca_file, tls_files
+from components.settings import Access
+from components.templates import render
+from components.workload import (
+    Endpoint,
+    File,
+    Group,
+    Job,
+    Limits,
+    Probe,
+    Route,
+    Scheme,
+    Volume,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    from components.services.bi import Bi
+
+PORT = 8088
+_UID = 1000
+_FOLDER = "/etc/millrace/bi"
+_SECRETS = "/run/millrace/bi"
+_STATE = "/var/lib/millrace/bi"
+_CA = f"{TLS_FOLDER}/ca.crt"
+
+PROXY_HEADER = "X-Millrace-Proxy"
+"""Header that only the proxy knows the value of: Superset takes the user's name from nobody else."""
+
+_THREADS = 8
+# Loading Superset takes this much, whatever the server's limit: migrations keep more in memory than pages do.
+_SETUP_MIB = 768
+
+
+def build(bi: Bi) -> None:
+    """Set up the metadata, then start the server on it."""
+    database = bi.context.platform.connect(bi.key, "postgres", METADATA.request)
+    common = _files(bi, database)
+    setup = bi.run(_setup(bi, common))
+    bi.deploy(_server(bi, common), after=[setup])
+
+
+def _files(bi: Bi, database: Connection) -> tuple[File, ...]:
+    """What server and job both read."""
+    settings = bi.settings
+    values = {
+        "port": PORT,
+        "portal_url": bi.public_url(""),
+        "workers": settings.workers,
+        "threads": _THREADS,
+        "pool_size": _THREADS // 2,
+        "row_limit": settings.row_limit,
+        "query_timeout_s": settings.query_timeout_s,
+        "cache_s": settings.cache_s,
+    }
+    return (
+        File(path=f"{_FOLDER}/superset_config.py", content=render("bi/superset_config.py")),
+        File(path=f"{_FOLDER}/settings.json", content=json.dumps(values, indent=2) + "\n"),
+        File(path=f"{_SECRETS}/database", content=_verified(database).uri, secret=True),
+        File(path=f"{_SECRETS}/secret-key", content=bi.credential("secret_key").password, secret=True),
+        File(path=f"{_SECRETS}/proxy", content=bi.credential("proxy").password, secret=True),
+    )
+
+
+def _verified(connection: Connection) -> Connection:
+    """The connection as Postgres' own client library takes it: with the file of the CA."""
+    return replace(connection, options={**connection.options, "sslrootcert": _CA})
+
+
+def _env(state: str) -> Mapping[str, str]:
+    return {
+        "HOME": "/tmp",
+        "SUPERSET_HOME": state,
+        "SUPERSET_CONFIG_PATH": f"{_FOLDER}/superset_config.py",
+        "FLASK_APP": "superset.app:create_app()",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _server(bi: Bi, common: tuple[File, ...]) -> Workload:
+    settings = bi.settings
+    route = Route(
+        host=bi.hostname,
+        access=Access.USER,
+        title="Superset",
+        purpose="Dashboards, charts and SQL",
+        group=Group.ANALYTICS,
+        # Uploads of dashboards that were exported elsewhere.
+        body_limit_mib=64,
+        headers={PROXY_HEADER: bi.credential("proxy").password},
+    )
+    return Workload(
+        name=bi.key,
+        image="superset",
+        command=("gunicorn", "--config", f"{_FOLDER}/gunicorn_config.py", "superset.app:create_app()"),
+        user=_UID,
+        env=_env(_STATE),
+        files=(
+            *common,
+            *tls_files(bi.certificate()),
+            File(path=f"{_FOLDER}/gunicorn_config.py", content=render("bi/gunicorn_config.py")),
+        ),
+        # Results of charts: gone, they are asked for again.
+        volumes=(Volume(name="cache", path=_STATE, data=False),),
+        endpoints=(Endpoint(name="http", port=PORT, scheme=Scheme.HTTPS, route=route),),
+        # A start of Python costs a tenth of a second of CPU.
+        probe=Probe(command=("python", "-c", _PROBE), deadline_s=120, interval_s=30),
+        limits=settings.limits,
+    )
+
+
+# Asks the database for a row, by way of a worker.
+_PROBE = (
+    "import ssl, urllib.request as r; "
+    f"r.urlopen('https://localhost:{PORT}/.millrace/health', timeout=4, "
+    f"context=ssl.create_default_context(cafile='{_CA}'))"
+)
+
+
+def _setup(bi: Bi, common: tuple[File, ...]) -> Job:
+    return Job(
+        name="setup",
+        image="superset",
+        command=("python", f"{_FOLDER}/superset_setup.py"),
+        user=_UID,
+        env=_env("/tmp/superset"),
+        files=(
+            *common,
+            ca_file(bi.context.platform.authority.certificate),
+            File(path=f"{_FOLDER}/superset_setup.py", content=render("bi/superset_setup.py")),
+            File(path=f"{_SECRETS}/setup.json", content=_wanted(bi), secret=True),
+        ),
+        limits=Limits(memory_mib=max(_SETUP_MIB, bi.settings.memory_mib), cpus=bi.settings.cpus),
+        timeout_s=600,
+    )
+
+
+def _wanted(bi: Bi) -> pulumi.Output[str]:
+    platform = bi.context.platform
+    users = [
+        {"name": user.name, "email": f"{user.name}@{platform.settings.domain}", "role": user.role.value}
+        for user in platform.settings.users
+    ]
+    wanted = pulumi.Output.all(
+        former_keys=bi.former("secret_key"),
+        data_sources=pulumi.Output.all(*_data_sources(bi)),
+        users=users,
+    )
+    return pulumi.Output.secret(wanted.apply(lambda found: json.dumps(found, indent=2) + "\n"))
+
+
+def _data_sources(bi: Bi) -> list[Mapping[str, Any]]:
+    """What the setup script registers: an id that never changes, a name, an address with password."""
+    platform = bi.context.platform
+    found: list[Mapping[str, Any]] = []
+    for source in postgres_sources(platform.settings):
+        connection = _verified(platform.connect(bi.key, "postgres", source.request))
+        found.append(
+            {
+                "id": f"postgres/{source.request.database}",
+                "name": source.name,
+                "uri": connection.uri,
+                "extra": {"engine_params": {}, "allows_virtual_table_explore": True},
+            }
+        )
+    return found

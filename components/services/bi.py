@@ -1,0 +1,55 @@
+"""BI: dashboards and SQL in the browser, on every data source of the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from components import bi_metabase, bi_superset
+from components.bi_settings import BiSettings, needs, problems
+from components.problems import Problem
+from components.proxy.sites import port_suffix
+from components.service import Demand, Need, Service
+from components.settings import Settings
+
+
+class Bi(Service):
+    """Dashboards and SQL in the browser: Superset or Metabase.
+
+    Charts, dashboards and accounts are in a database of its own in Postgres. Data sources are Presto and the
+    databases that Postgres declares, read-only. Users are those of the platform.
+    """
+
+    key = "bi"
+    settings_model = BiSettings
+    settings: BiSettings
+
+    @classmethod
+    def needs(cls, settings: BiSettings, platform: Settings) -> Iterable[Need]:
+        """See :func:`components.bi_settings.needs`."""
+        return needs(platform)
+
+    @classmethod
+    def credentials(cls, settings: BiSettings, demands: Sequence[Demand]) -> Iterable[str]:
+        """Of Superset the key that encrypts and signs, and what the proxy proves itself with."""
+        return ["secret_key", "proxy"] if settings.engine == "superset" else ["admin"]
+
+    @classmethod
+    def check(cls, settings: BiSettings, demands: Sequence[Demand], platform: Settings) -> Iterable[Problem]:
+        """See :func:`components.bi_settings.problems`."""
+        return problems(settings, demands, platform)
+
+    def build(self) -> None:
+        """Server and setup job of the engine."""
+        (bi_superset if self.settings.engine == "superset" else bi_metabase).build(self)
+
+    def connections(self) -> Mapping[str, Any]:
+        """Where people open it."""
+        return {"engine": self.settings.engine, "url": self.public_url()}
+
+    def public_url(self, host: str | None = None) -> str:
+        """Address of the service through the proxy, or of another host of the domain."""
+        settings = self.context.platform.settings
+        name = self.hostname if host is None else host
+        fqdn = f"{name}.{settings.domain}" if name else settings.domain
+        return f"https://{fqdn}{port_suffix(settings)}"

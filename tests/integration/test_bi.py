@@ -1,0 +1,322 @@
+"""Superset as people use it: through the proxy, in a browser and by its API, on real data sources."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from scripts.packages import BROWSERS
+from tests.integration import clients
+from tests.integration.stack import Stack, wait_until
+from tests.integration.test_portal import person_of
+from tests.integration.web import Web, local_names
+
+TABLE = "bi_sales"
+ROWS = [("north", 3), ("south", 39)]
+
+
+class Superset(httpx.Client):
+    """Its API as one user, with the login, the referrer and the CSRF token that a browser would send."""
+
+    def __init__(self, web: Web, user: str) -> None:
+        url = web.url("bi", "/")
+        super().__init__(
+            verify=web.context(),
+            base_url=url,
+            auth=(user, web.password(user)),
+            timeout=120,
+            trust_env=False,
+            headers={"Referer": url},
+        )
+
+    def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """A request; one that changes something carries the token."""
+        headers = {}
+        if method != "GET":
+            token = self.get("/api/v1/security/csrf_token/")
+            headers["X-CSRFToken"] = token.json()["result"] if token.status_code == 200 else "none"
+        return self.request(method, path, json=body, headers=headers)
+
+    def json(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer of a request that has to succeed."""
+        answer = self.ask(method, path, body)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text[:800]}"
+        return answer.json()
+
+    def sources(self) -> dict[str, int]:
+        """Data sources this user sees, with their numbers."""
+        found = self.json("GET", "/api/v1/database/")["result"]
+        return {entry["database_name"]: entry["id"] for entry in found}
+
+    def query(self, source: str, sql: str) -> list[list[Any]]:
+        """Rows of a query in SQL Lab."""
+        body = {
+            "database_id": self.sources()[source],
+            "sql": sql,
+            "runAsync": False,
+            "client_id": uuid.uuid4().hex[:10],
+        }
+        return [list(row.values()) for row in self.json("POST", "/api/v1/sqllab/execute/", body)["data"]]
+
+    def rows_of(self, dataset: int) -> list[list[Any]]:
+        """All rows of a dataset, as a chart gets them."""
+        query = {"columns": ["region", "amount"], "orderby": [["region", True]], "row_limit": 100}
+        body = {
+            "datasource": {"id": dataset, "type": "table"},
+            "queries": [query],
+            "result_format": "json",
+            "result_type": "results",
+            "force": True,
+        }
+        answer = self.json("POST", "/api/v1/chart/data", body)
+        return [[row["region"], row["amount"]] for row in answer["result"][0]["data"]]
+
+
+@pytest.fixture(scope="module")
+def web(everything: Stack) -> Iterator[Web]:
+    """The stack's sites, with a table of sales in its database."""
+    with local_names():
+        with clients.postgres(everything, "shop", "shop_owner") as shop:
+            shop.execute(f"DROP TABLE IF EXISTS {TABLE}")
+            shop.execute(f"CREATE TABLE {TABLE} (region text, amount int)")
+            shop.cursor().executemany(f"INSERT INTO {TABLE} VALUES (%s, %s)", ROWS)
+        yield Web(everything)
+        with clients.postgres(everything, "shop", "shop_owner") as shop:
+            shop.execute(f"DROP TABLE {TABLE}")
+
+
+@pytest.fixture(scope="module")
+def dataset(web: Web) -> Iterator[int]:
+    """A dataset on the table, made by an engineer."""
+    erin = Superset(web, "erin")
+    body = {"database": erin.sources()["Postgres shop"], "schema": "public", "table_name": TABLE}
+    number = int(erin.json("POST", "/api/v1/dataset/", body)["id"])
+    yield number
+    Superset(web, "erin").json("DELETE", f"/api/v1/dataset/{number}")
+
+
+# -- who may what
+
+
+@pytest.mark.parametrize(
+    ("user", "roles"),
+    [("ada", {"Admin"}), ("erin", {"Alpha", "sql_lab"}), ("uma", {"Gamma", "Millrace data sources"})],
+)
+def test_the_login_at_the_proxy_is_the_login(web: Web, user: str, roles: set[str]) -> None:
+    superset = Superset(web, user)
+    assert superset.json("GET", "/api/v1/me/")["result"]["username"] == user
+    assert set(superset.json("GET", "/api/v1/me/roles/")["result"]["roles"]) == roles
+    assert "Postgres shop" in superset.sources()
+    session = next(cookie for cookie in superset.cookies.jar if cookie.name == "session")
+    assert session.secure
+    assert session.has_nonstandard_attr("HttpOnly")
+
+
+def test_another_login_in_the_same_browser_is_another_user(web: Web) -> None:
+    browser = Superset(web, "ada")
+    assert browser.json("GET", "/api/v1/me/")["result"]["username"] == "ada"
+    browser.get("/superset/welcome/")
+    browser.auth = httpx.BasicAuth("uma", web.password("uma"))
+    assert browser.json("GET", "/api/v1/me/")["result"]["username"] == "uma"
+    assert browser.ask("GET", "/api/v1/security/users/").status_code == 403
+
+
+def test_a_user_without_login_gets_nothing(web: Web) -> None:
+    assert web.get("bi", "/api/v1/me/").status_code == 401
+    assert web.get("bi", "/health", auth=("uma", "wrong")).status_code == 401
+
+
+def test_only_engineers_write_sql_and_only_admins_administer(web: Web) -> None:
+    ada, erin, uma = (Superset(web, user) for user in ("ada", "erin", "uma"))
+    run = {"database_id": uma.sources()["Postgres shop"], "sql": "SELECT 1", "client_id": "1"}
+    assert uma.ask("POST", "/api/v1/sqllab/execute/", run).status_code == 403
+    refused = uma.get("/sqllab/", follow_redirects=True)
+    assert refused.status_code == 403
+    assert "uma" in refused.text
+    assert erin.get("/sqllab/").status_code == 200
+    for superset, status in ((uma, 403), (erin, 403), (ada, 200)):
+        assert superset.ask("GET", "/api/v1/security/users/").status_code == status
+        assert superset.ask("GET", "/api/v1/security/roles/").status_code == status
+    new = {"database_name": "mine", "sqlalchemy_uri": "postgresql://x:y@postgres/shop"}
+    assert uma.ask("POST", "/api/v1/database/", new).status_code == 403
+    assert erin.ask("POST", "/api/v1/database/", new).status_code == 403
+
+
+def test_log_out_leads_to_the_portal(web: Web) -> None:
+    answer = Superset(web, "uma").get("/logout/")
+    assert answer.status_code == 302
+    assert answer.headers["location"] == web.url("", "")
+
+
+SPOOF = """
+import ssl, sys, urllib.error, urllib.request
+context = ssl.create_default_context(cafile="/run/millrace/tls/ca.crt")
+for headers in ({}, {"X-Forwarded-User": "ada"}, {"X-Forwarded-User": "ada", "X-Millrace-Proxy": "guess"},
+                {"X-Forwarded-User": "ada", "X-Millrace-Proxy": ""}, {"Remote-User": "ada"}):
+    for path in ("/api/v1/me/", "/health", "/login/", "/superset/welcome/"):
+        try:
+            request = urllib.request.Request("https://bi:8088" + path, None, headers)
+            urllib.request.urlopen(request, context=context)
+            print(200, path, headers)
+        except urllib.error.HTTPError as error:
+            print(error.code, path, headers)
+"""
+
+
+def test_a_neighbour_in_the_network_cannot_say_who_it_is(everything: Stack) -> None:
+    done = everything.container("bi").exec_run(["python", "-c", SPOOF])
+    lines = done.output.decode().splitlines()
+    assert len(lines) == 20
+    assert [line for line in lines if not line.startswith("403 ")] == []
+
+
+# -- queries
+
+
+def test_sql_on_postgres_returns_what_is_there(web: Web) -> None:
+    erin = Superset(web, "erin")
+    assert erin.query("Postgres shop", f"SELECT region, amount FROM {TABLE} ORDER BY region") == [
+        ["north", 3],
+        ["south", 39],
+    ]
+    assert erin.query("Postgres shop", f"SELECT sum(amount) FROM {TABLE}") == [[42]]
+
+
+def test_the_reader_cannot_write(web: Web) -> None:
+    erin = Superset(web, "erin")
+    run = {
+        "database_id": erin.sources()["Postgres shop"],
+        "sql": f"DELETE FROM {TABLE}",
+        "runAsync": False,
+        "client_id": uuid.uuid4().hex[:10],
+    }
+    assert not erin.ask("POST", "/api/v1/sqllab/execute/", run).is_success
+    assert erin.query("Postgres shop", f"SELECT count(*) FROM {TABLE}") == [[2]]
+
+
+def test_sql_on_presto_returns_what_is_there(web: Web) -> None:
+    if "presto" not in web.stack.config:
+        pytest.skip("the stack has no Presto")
+    erin = Superset(web, "erin")
+    assert erin.query("Presto", "SELECT count(*) AS n FROM tpch.tiny.nation") == [[25]]
+    sql = f"SELECT region, amount FROM shop.public.{TABLE} ORDER BY region"
+    assert erin.query("Presto", sql) == [["north", 3], ["south", 39]]
+
+
+def test_a_user_sees_a_chart_of_a_dataset(web: Web, dataset: int) -> None:
+    assert Superset(web, "uma").rows_of(dataset) == [["north", 3], ["south", 39]]
+
+
+# -- the page
+
+
+@pytest.mark.skipif(
+    not any(shutil.which(name) for name in BROWSERS),
+    reason="no Chromium on PATH (Debian: apt-get install chromium)",
+)
+@pytest.mark.parametrize(("user", "path"), [("uma", "/superset/welcome/"), ("erin", "/sqllab/")])
+def test_page_loads_in_a_browser(web: Web, tmp_path: Path, user: str, path: str) -> None:
+    with person_of(web, tmp_path, (user, web.password(user))) as person:
+        person.open(web.url("bi", path))
+        text = "document.querySelector('#app')?.innerText ?? ''"
+        words = "Recents" if path == "/superset/welcome/" else "Select schema"
+        wait_until(lambda: words in person.ask(text), seconds=120)
+        person.picture(f"bi-{user}")
+        own = web.url("bi", "")
+        answers = [e["response"] for e in person.of("Network.responseReceived")]
+        failed = {r["url"] for r in answers if r["status"] >= 400 and r["url"].startswith(own)}
+        # Browsers ask for the manifest of a web application without the login.
+        assert [url for url in failed if "pwa-manifest.json" not in url] == []
+        assert person.of("Runtime.exceptionThrown") == []
+        assert any(r["url"].endswith(".js") for r in answers)
+
+
+# -- what stays
+
+
+def test_a_killed_server_comes_back_with_all_it_had(web: Web, dataset: int) -> None:
+    container = web.stack.container("bi")
+    # From inside: the engine's own command would count as a wish.
+    container.exec_run(["bash", "-c", "kill -9 -1"])
+
+    def healthy() -> bool:
+        state = web.stack.container("bi").attrs
+        restarted = state["RestartCount"] > container.attrs["RestartCount"]
+        return restarted and bool(state["State"]["Health"]["Status"] == "healthy")
+
+    wait_until(healthy, seconds=180)
+    assert Superset(web, "uma").rows_of(dataset) == [["north", 3], ["south", 39]]
+
+
+def test_rotation_users_and_databases_are_followed(web: Web, dataset: int) -> None:
+    """One `up` that changes all of them, and one that takes it back."""
+    stack = web.stack
+    ada = Superset(web, "ada")
+    # A data source of ada's own: nobody but Superset's metadata knows its password.
+    password = stack.outputs_once["credentials"]["postgres"]["reader"]
+    own = {
+        "database_name": "ada's",
+        "sqlalchemy_uri": f"postgresql://reader:{password}@postgres:5432/shop"
+        "?sslmode=verify-full&sslrootcert=/run/millrace/tls/ca.crt",
+        "expose_in_sqllab": True,
+    }
+    number = ada.json("POST", "/api/v1/database/", own)["id"]
+    count = f"SELECT count(*) FROM {TABLE}"
+    assert ada.query("ada's", count) == [[2]]
+    before = copy.deepcopy(stack.config)
+    credentials = stack.outputs_once["credentials"]
+    users = [{**u, "role": "engineer"} if u["name"] == "uma" else u for u in before["users"]]
+    archive = {"name": "archive", "owner": "shop_owner"}
+    changes: dict[str, Any] = {
+        "rotation": dict.fromkeys(("postgres/bi", "postgres/bi_reader", "bi/secret_key", "bi/proxy"), "2"),
+        "users": [*users, {"name": "ivo", "role": "user"}],
+        "postgres": {**before["postgres"], "databases": [*before["postgres"]["databases"], archive]},
+    }
+    try:
+        with stack.changed(**changes):
+            stack.up()
+            now = stack.outputs_once["credentials"]
+            assert now["postgres"]["bi_reader"] != credentials["postgres"]["bi_reader"]
+            assert now["bi"]["secret_key"] != credentials["bi"]["secret_key"]
+            assert Superset(web, "erin").query("Postgres shop", count) == [[2]]
+            assert Superset(web, "ada").query("ada's", count) == [[2]]
+            assert Superset(web, "erin").query("Postgres archive", "SELECT 6 * 7") == [[42]]
+            assert Superset(web, "ivo").rows_of(dataset) == [["north", 3], ["south", 39]]
+            assert Superset(web, "uma").get("/sqllab/").status_code == 200
+            stack.up("--expect-no-changes")
+    finally:
+        stack.up()
+    ada = Superset(web, "ada")
+    assert "Postgres archive" not in ada.sources()
+    assert ada.query("ada's", count) == [[2]]
+    active = {
+        user["username"]: user["active"]
+        for user in ada.json("GET", "/api/v1/security/users/?q=(page_size:100)")["result"]
+    }
+    assert active["ivo"] is False
+    assert active["uma"] is True
+    ada.json("DELETE", f"/api/v1/database/{number}")
+    assert Superset(web, "uma").get("/sqllab/", follow_redirects=True).status_code == 403
+    assert Superset(web, "uma").rows_of(dataset) == [["north", 3], ["south", 39]]
+
+
+def test_no_secret_in_log_environment_or_command(everything: Stack) -> None:
+    container = everything.container("bi")
+    secrets = {
+        everything.outputs_once["credentials"]["bi"]["secret_key"],
+        everything.outputs_once["credentials"]["bi"]["proxy"],
+        everything.outputs_once["credentials"]["postgres"]["bi"],
+        everything.outputs_once["credentials"]["postgres"]["bi_reader"],
+    }
+    seen = container.logs().decode(errors="replace") + json.dumps(container.attrs)
+    seen += json.dumps(container.top(ps_args="-ww -eo pid,args"))
+    assert [secret for secret in secrets if secret in seen] == []
+    assert "in-memory" not in container.logs().decode(errors="replace")
