@@ -19,6 +19,7 @@ from components.object_store_settings import Bucket
 from components.postgres_settings import DatabaseAccess
 from components.service import TLS_FOLDER, Need
 from components.services.object_store import REGION
+from components.spark_settings import SparkCluster, SparkConnection
 
 if TYPE_CHECKING:
     from components.platform import Platform
@@ -60,6 +61,7 @@ def _optional(settings: AirflowSettings) -> dict[str, Any]:
     return {
         "kafka": KafkaAccess(read=settings.kafka_read, write=settings.kafka_write),
         "delta_sharing": ShareAccess(),
+        "spark": SparkCluster(),
     }
 
 
@@ -148,6 +150,11 @@ def _http(connection: Connection, port: pulumi.Input[int], token: pulumi.Input[s
     }
 
 
+def _spark(connection: SparkConnection) -> tuple[str, Entry]:
+    port = int(connection.rest_url.rpartition(":")[2])
+    return "spark_default", _http(connection, port, connection.rest_token)
+
+
 def _delta_sharing(connection: Connection) -> tuple[str, Entry]:
     return "delta_sharing_default", _http(connection, connection.port, connection.password)
 
@@ -155,4 +162,5 @@ def _delta_sharing(connection: Connection) -> tuple[str, Entry]:
 _MAKE: Mapping[str, Any] = {
     "kafka": _kafka,
     "delta_sharing": _delta_sharing,
+    "spark": _spark,
 }

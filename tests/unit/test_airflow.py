@@ -26,6 +26,7 @@ from components.services.delta_sharing import DeltaSharing
 from components.services.kafka import Kafka
 from components.services.object_store import ObjectStore
 from components.services.postgres import Postgres
+from components.services.spark import Spark
 from components.settings import load
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "airflow"
@@ -35,6 +36,7 @@ SERVICES: Any = {
     "kafka": Kafka,
     "object_store": ObjectStore,
     "postgres": Postgres,
+    "spark": Spark,
 }
 PROGRAMS = ("airflow", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 CFG, CONNECTIONS = "/run/millrace/airflow/airflow.cfg", "/run/millrace/airflow/connections.json"
@@ -76,6 +78,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Graph:
             "postgres": {"databases": [{"name": "shop"}]},
             "kafka": {},
             "delta_sharing": {},
+            "spark": {},
         },
         access="engineer",
         api_route=False,
@@ -309,12 +312,14 @@ def test_other_services_are_offered_where_they_are_on(changed: Graph) -> None:
     assert kafka["security.protocol"] == "SASL_SSL" and kafka["sasl.username"] == "airflow"
     assert PLANTED in kafka["sasl.password"] and kafka["ssl.ca.location"] == "/run/millrace/tls/ca.crt"
     assert kafka["group.id"].startswith("airflow")
-    sharing = found["delta_sharing_default"]
-    extra = json.loads(sharing["extra"])
-    assert (sharing["conn_type"], sharing["schema"], sharing["host"]) == ("http", "https", "delta-sharing")
-    assert extra["Authorization"] == f"Bearer {sharing['password']}"
-    # A login would make the hook send that instead of the header.
-    assert "login" not in sharing
+    for name, host in (("delta_sharing", "delta-sharing"), ("spark", "spark")):
+        entry = found[f"{name}_default"]
+        assert (entry["conn_type"], entry["schema"], entry["host"]) == ("http", "https", host)
+        extra = json.loads(entry["extra"])
+        assert extra == {"verify": "/run/millrace/tls/ca.crt", "Authorization": f"Bearer {entry['password']}"}
+        # A login would make the hook send that instead of the header.
+        assert "login" not in entry
+        assert not any(entry["password"] in t for t in plain_texts(changed.container("airflow").inputs))
 
 
 def test_routes(graph: Graph, changed: Graph) -> None:
