@@ -159,7 +159,7 @@ class Airflow(Service):
             volumes=volumes,
             endpoints=endpoints,
             # Four programs that import for seconds start at the same time.
-            probe=Probe(command=("python", f"{ETC}/probe.py", probe), deadline_s=180),
+            probe=Probe(command=("python", f"{ETC}/probe.py", probe), deadline_s=300),
             limits=Limits(memory_mib=memory_mib, cpus=self.settings.cpus),
             egress=egress,
             stop_grace_s=stop_grace_s,
