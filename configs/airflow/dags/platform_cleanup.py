@@ -19,12 +19,12 @@ KEEP = json.loads(Path(__file__).with_name("platform_cleanup.json").read_text())
 @dag(
     dag_id="platform_cleanup",
     description="Old runs, events and logs",
+    # Without a start date the first run is the next one; with one in the past it would be now, at once.
     schedule="17 3 * * *",
-    start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
-    default_args={"retries": 1, "retry_delay": timedelta(minutes=5), "owner": "platform"},
+    default_args={"retries": 1, "retry_delay": timedelta(minutes=1), "owner": "platform"},
     tags=["platform"],
 )
 def platform_cleanup() -> None:
