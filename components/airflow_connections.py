@@ -17,6 +17,7 @@ from components.delta_sharing_settings import ShareAccess
 from components.kafka_settings import KafkaAccess, KafkaConnection
 from components.object_store_settings import Bucket
 from components.postgres_settings import DatabaseAccess
+from components.presto_settings import QueryAccess
 from components.service import TLS_FOLDER, Need
 from components.services.object_store import REGION
 from components.spark_settings import SparkCluster, SparkConnection
@@ -61,6 +62,7 @@ def _optional(settings: AirflowSettings) -> dict[str, Any]:
     return {
         "kafka": KafkaAccess(read=settings.kafka_read, write=settings.kafka_write),
         "delta_sharing": ShareAccess(),
+        "presto": QueryAccess(write=True),
         "spark": SparkCluster(),
     }
 
@@ -137,6 +139,11 @@ def _kafka(connection: KafkaConnection) -> tuple[str, Entry]:
     return "kafka_default", {"conn_type": "kafka", "extra": extra}
 
 
+def _presto(connection: Connection) -> tuple[str, Entry]:
+    engine = connection.scheme
+    return f"{engine}_default", _base(connection, engine, protocol="https", verify=CA, catalog="system")
+
+
 def _http(connection: Connection, port: pulumi.Input[int], token: pulumi.Input[str]) -> Entry:
     # Whatever the hook does not know in the extra field becomes a header.
     header = pulumi.Output.concat("Bearer ", token)
@@ -162,5 +169,6 @@ def _delta_sharing(connection: Connection) -> tuple[str, Entry]:
 _MAKE: Mapping[str, Any] = {
     "kafka": _kafka,
     "delta_sharing": _delta_sharing,
+    "presto": _presto,
     "spark": _spark,
 }

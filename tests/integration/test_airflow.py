@@ -51,12 +51,8 @@ OTHERS = {
     "presto": '''
     @task
     def presto():
-        from airflow.sdk import Connection
-        if Connection.get("presto_default").conn_type == "trino":
-            from airflow.providers.trino.hooks.trino import TrinoHook as Hook
-        else:
-            from airflow.providers.presto.hooks.presto import PrestoHook as Hook
-        assert Hook("presto_default").get_first("SELECT 6 * 7")[0] == 42
+        from airflow.providers.trino.hooks.trino import TrinoHook
+        assert TrinoHook("trino_default").get_first("SELECT 6 * 7")[0] == 42
 ''',
     "kafka": '''
     @task

@@ -26,6 +26,7 @@ from components.services.delta_sharing import DeltaSharing
 from components.services.kafka import Kafka
 from components.services.object_store import ObjectStore
 from components.services.postgres import Postgres
+from components.services.presto import Presto
 from components.services.spark import Spark
 from components.settings import load
 
@@ -36,6 +37,7 @@ SERVICES: Any = {
     "kafka": Kafka,
     "object_store": ObjectStore,
     "postgres": Postgres,
+    "presto": Presto,
     "spark": Spark,
 }
 PROGRAMS = ("airflow", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
@@ -79,6 +81,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Graph:
             "kafka": {},
             "delta_sharing": {},
             "spark": {},
+            "presto": {},
         },
         access="engineer",
         api_route=False,
@@ -312,6 +315,9 @@ def test_other_services_are_offered_where_they_are_on(changed: Graph) -> None:
     assert kafka["security.protocol"] == "SASL_SSL" and kafka["sasl.username"] == "airflow"
     assert PLANTED in kafka["sasl.password"] and kafka["ssl.ca.location"] == "/run/millrace/tls/ca.crt"
     assert kafka["group.id"].startswith("airflow")
+    trino = found["trino_default"]
+    assert (trino["conn_type"], trino["port"], trino["login"]) == ("trino", 8443, "airflow")
+    assert json.loads(trino["extra"])["protocol"] == "https" and PLANTED in trino["password"]
     for name, host in (("delta_sharing", "delta-sharing"), ("spark", "spark")):
         entry = found[f"{name}_default"]
         assert (entry["conn_type"], entry["schema"], entry["host"]) == ("http", "https", host)
