@@ -88,6 +88,12 @@ CATALOGUE: Mapping[str, Entry] = {
     # The plain official image has no database drivers, not even for the metadata; the one for development has
     # PostgreSQL's, Trino's and Presto's.
     "superset": Entry(version="6.1.0", upstream="docker.io/apache/superset:6.1.0-dev", bases=_PYTHON),
+    # The official image has a Spark and a Python of its own, other than the cluster has: see docs/jupyter.md.
+    "jupyter": Entry(
+        version="4.6.6",
+        upstream="quay.io/jupyter/pyspark-notebook:2025-12-15",
+        bases={"BASE": "spark", "FETCH": "fetch"},
+    ),
     "acme": Entry(version="4.35.2", upstream="docker.io/goacme/lego:v4.35.2", bases=_GO),
     "spark": Entry(
         version="4.2.0",

@@ -95,6 +95,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "lake_refresh_s": 5,
         "lake_tables": [{"name": "sales.archive", "folder": "old/orders"}],
     },
+    "jupyter": {"memory_mib": 1400},
 }
 
 ONLY = "MILLRACE_TEST_SERVICES"

@@ -1,0 +1,146 @@
+"""Settings of Jupyter, and the services it connects to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from components.delta_sharing_settings import ShareAccess
+from components.kafka_settings import KafkaAccess
+from components.object_store_settings import Bucket, BucketName, BucketPrivilege
+from components.postgres_settings import DatabaseAccess, PostgresSettings, Privilege
+from components.presto_settings import QueryAccess
+from components.problems import Problem, shown
+from components.service import Need
+from components.settings import ServiceSettings
+from components.settings_types import Int, Line, MiB
+from components.spark_settings import SparkCluster
+from components.workload import Access
+
+if TYPE_CHECKING:
+    from components.settings import Settings
+
+ROLE = "jupyter"
+"""Postgres role of the notebooks."""
+
+_SERVER_MIB = 256
+"""What the server itself takes, with a reserve (measured: 130 MiB)."""
+_KERNEL_MIB = 256
+"""What a notebook's Python takes before it has data (measured with pandas: 150 MiB)."""
+_EXAMPLES_KIB = 1024
+"""Examples are part of the stack's state."""
+
+
+class JupyterSettings(ServiceSettings):
+    """JupyterLab with PySpark on the cluster and clients of the services that are on."""
+
+    memory_mib: Annotated[MiB, Field(ge=512)] = 2048
+    """Memory limit of the server and all notebooks together, in MiB."""
+    cpus: Annotated[float, Field(gt=0, le=256)] = 2.0
+    """CPU limit of the server and all notebooks together, in cores."""
+    access: Access = Access.ENGINEER
+    """Who may open it. All who may work on the same files with the same rights, so nothing below user."""
+    driver_memory_mib: Annotated[Int, Field(ge=512)] = 512
+    """Heap of a notebook's Spark driver (spark.driver.memory), in MiB."""
+    lake_bucket: BucketName = "lake"
+    """Bucket of the object store to work in."""
+    lake_privilege: BucketPrivilege = BucketPrivilege.READ_WRITE
+    """read-write, read-only or write-only."""
+    postgres_privilege: Privilege = Privilege.READ_ONLY
+    """read-only, read-write or owner, in every database of the settings."""
+    kafka_read: tuple[Line, ...] = ("*",)
+    """Topics to read: names, or prefixes such as `orders-*`; `*` for all."""
+    kafka_write: tuple[Line, ...] = ()
+    """Topics to write to."""
+    presto_write: bool = False
+    """Let queries change the lake."""
+    notebooks_folder: Line = "configs/jupyter/examples"
+    """Folder with notebooks to show as read-only examples, relative to Pulumi.yaml."""
+    internet: bool = False
+    """Let notebooks reach the outside, such as package indexes."""
+
+    @property
+    def lake(self) -> Bucket:
+        """The bucket it asks for."""
+        return Bucket(name=self.lake_bucket, privilege=self.lake_privilege)
+
+    @property
+    def queries(self) -> QueryAccess:
+        """The user of Presto it asks for."""
+        return QueryAccess(write=self.presto_write)
+
+    @property
+    def topics(self) -> KafkaAccess:
+        """The user of Kafka it asks for."""
+        return KafkaAccess(read=self.kafka_read, write=self.kafka_write)
+
+    def databases(self, platform: Settings) -> list[DatabaseAccess]:
+        """The databases of Postgres it asks for: all that the settings declare."""
+        postgres = platform.services.get("postgres")
+        declared = postgres.databases if isinstance(postgres, PostgresSettings) else ()
+        return [
+            DatabaseAccess(database=database.name, role=ROLE, privilege=self.postgres_privilege)
+            for database in declared
+        ]
+
+    def needs(self, platform: Settings) -> Iterator[Need]:
+        """Every service it can use; none that it can't do without."""
+        for name, request in (
+            ("object_store", self.lake),
+            ("spark", SparkCluster()),
+            ("presto", self.queries),
+            ("kafka", self.topics),
+            ("delta_sharing", ShareAccess()),
+        ):
+            yield Need(service=name, request=request, optional=True)
+        for access in self.databases(platform):
+            yield Need(service="postgres", request=access, optional=True)
+
+
+def examples(settings: JupyterSettings) -> dict[str, str]:
+    """Paths and texts of the example notebooks."""
+    folder = Path(settings.notebooks_folder)
+    found = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES)
+    files = sorted(path for path in found if ".ipynb_checkpoints" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in files}
+
+
+_SUFFIXES = (".ipynb", ".py", ".md", ".sql")
+
+
+def problems(settings: JupyterSettings, platform: Settings) -> Iterator[Problem]:
+    """Memory that doesn't suffice, a folder that isn't there, a page open to all."""
+    if settings.access is Access.PUBLIC:
+        yield Problem(("access",), "whoever opens it can run programs - use user or higher")
+    if "spark" in platform.services:
+        needed = settings.driver_memory_mib * 13 // 10 + _SERVER_MIB + _KERNEL_MIB
+        if settings.memory_mib < needed:
+            yield Problem(
+                ("memory_mib",),
+                f"too little for one notebook with Spark: driver ({settings.driver_memory_mib} and a third), "
+                f"server and kernel take {needed} - give as much or lower driver_memory_mib",
+            )
+    yield from _examples(settings)
+
+
+def _examples(settings: JupyterSettings) -> Iterator[Problem]:
+    path = ("notebooks_folder",)
+    if not Path(settings.notebooks_folder).is_dir():
+        yield Problem(
+            path, f"no folder {shown(settings.notebooks_folder)} - give a path relative to Pulumi.yaml"
+        )
+        return
+    try:
+        found = examples(settings)
+    except (OSError, UnicodeDecodeError) as error:
+        yield Problem(path, f"a file cannot be read as UTF-8 text: {error}")
+        return
+    size = sum(len(text.encode()) for text in found.values()) // 1024
+    if size > _EXAMPLES_KIB:
+        yield Problem(path, f"holds {size} KiB, more than {_EXAMPLES_KIB} - clear the notebooks' outputs")
+    if not all(found.values()):
+        empty = next(name for name, text in found.items() if not text)
+        yield Problem(path, f"{empty} is empty - remove it")

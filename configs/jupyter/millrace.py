@@ -1,0 +1,239 @@
+"""Ready connections to the platform's services, for notebooks.
+
+    import millrace
+
+    millrace.services()                      # which there are
+    millrace.spark("my job")                 # Spark session on the cluster
+    millrace.postgres("shop")                # psycopg connection; postgres_engine() for pandas
+    millrace.presto()                        # DB-API connection; presto_engine() for pandas (Trino)
+    millrace.s3()                            # boto3 client
+    millrace.delta_table("shop/orders")      # deltalake.DeltaTable of the lake
+    millrace.producer(), millrace.consumer("orders")     # confluent-kafka
+    millrace.share("sales.shop.orders")      # pandas data frame of a shared table
+
+Each user of the service has these rights alike: they belong to the service Jupyter.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+_FILE = Path("/run/millrace/jupyter/connections.json")
+_CA = "/run/millrace/tls/ca.crt"
+
+
+def services() -> list[str]:
+    """Names of the services there is a connection to."""
+    return sorted(_all())
+
+
+def connection(service: str) -> dict:
+    """Address and credentials of a service, for clients that this module has no function for.
+
+    Raises:
+        LookupError: when the service is off in the stack's settings.
+    """
+    found = _all().get(service)
+    if found is None:
+        raise LookupError(
+            f"{service} is not among this platform's services ({', '.join(services()) or 'none'}): "
+            "add its key to the stack's settings and run `pulumi up`"
+        )
+    return found
+
+
+def _all() -> dict[str, dict]:
+    return json.loads(_FILE.read_text())
+
+
+def spark(name: str = "notebook", **properties: object):
+    """The Spark session of this notebook, on the cluster; ``properties`` use _ for dots in their names.
+
+    The first call decides its properties: stop the session to change them.
+    """
+    connection("spark")
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.appName(name)
+    for key, value in properties.items():
+        builder = builder.config("spark." + key.removeprefix("spark_").replace("_", "."), str(value))
+    return builder.getOrCreate()
+
+
+def postgres(database: str):
+    """A psycopg connection to one of Postgres' databases."""
+    import psycopg
+
+    about = _database(database)
+    return psycopg.connect(
+        host=about["host"],
+        port=about["port"],
+        dbname=database,
+        user=about["user"],
+        password=about["password"],
+        sslmode="verify-full",
+        sslrootcert=_CA,
+        application_name="jupyter",
+    )
+
+
+def postgres_engine(database: str):
+    """The same as an SQLAlchemy engine, as pandas takes it."""
+    from sqlalchemy import create_engine
+
+    _database(database)
+    return create_engine("postgresql+psycopg://", creator=lambda: postgres(database))
+
+
+def _database(name: str) -> dict:
+    about = connection("postgres")
+    if name not in about["databases"]:
+        raise LookupError(f"no database {name!r}: there are {', '.join(about['databases']) or 'none'}")
+    return about
+
+
+def presto(catalog: str | None = None, schema: str | None = None):
+    """A DB-API connection to Trino or Presto, whichever runs."""
+    about = connection("presto")
+    if about["scheme"] == "presto":
+        import prestodb
+
+        made = prestodb.dbapi.connect(
+            host=about["host"],
+            port=about["port"],
+            user=about["user"],
+            catalog=catalog,
+            schema=schema,
+            http_scheme="https",
+            auth=prestodb.auth.BasicAuthentication(about["user"], about["password"]),
+        )
+        made._http_session.verify = _CA
+        return made
+    import trino
+
+    return trino.dbapi.connect(
+        host=about["host"],
+        port=about["port"],
+        user=about["user"],
+        catalog=catalog,
+        schema=schema,
+        http_scheme="https",
+        auth=trino.auth.BasicAuthentication(about["user"], about["password"]),
+        verify=_CA,
+    )
+
+
+def presto_engine(catalog: str | None = None, schema: str | None = None):
+    """Trino as an SQLAlchemy engine, as pandas takes it."""
+    about = connection("presto")
+    if about["scheme"] == "presto":
+        raise NotImplementedError("SQLAlchemy knows Trino only: use presto() with this engine")
+    from sqlalchemy import create_engine
+
+    return create_engine("trino://", creator=lambda: presto(catalog, schema))
+
+
+def s3():
+    """A boto3 client of the object store."""
+    import boto3
+
+    about = connection("object_store")
+    return boto3.client(
+        "s3",
+        endpoint_url=about["endpoint"],
+        aws_access_key_id=about["access_key"],
+        aws_secret_access_key=about["secret_key"],
+        region_name=about["region"],
+        verify=_CA,
+    )
+
+
+def storage_options() -> dict[str, str]:
+    """Options for deltalake, polars and others built on the same library."""
+    about = connection("object_store")
+    return {
+        "aws_endpoint": about["endpoint"],
+        "aws_access_key_id": about["access_key"],
+        "aws_secret_access_key": about["secret_key"],
+        "aws_region": about["region"],
+        # Two writers at once: the later one fails instead of hiding the other's commit.
+        "aws_conditional_put": "etag",
+    }
+
+
+def lake(path: str = "") -> str:
+    """Address of a path in the lake, for deltalake."""
+    return f"s3://{connection('object_store')['bucket']}/{path}"
+
+
+def delta_table(path: str, **options: object):
+    """A Delta table of the lake, without Spark."""
+    from deltalake import DeltaTable
+
+    return DeltaTable(lake(path), storage_options=storage_options(), **options)
+
+
+def kafka(**more: object) -> dict[str, object]:
+    """Configuration of a confluent-kafka client."""
+    about = connection("kafka")
+    return {
+        "bootstrap.servers": about["bootstrap"],
+        "security.protocol": about["security_protocol"],
+        "sasl.mechanism": about["sasl_mechanism"],
+        "sasl.username": about["user"],
+        "sasl.password": about["password"],
+        "ssl.ca.location": _CA,
+        **more,
+    }
+
+
+def producer(**more: object):
+    """A confluent-kafka producer."""
+    from confluent_kafka import Producer
+
+    return Producer(kafka(**more))
+
+
+def consumer(*topics: str, group: str | None = None, **more: object):
+    """A confluent-kafka consumer of these topics from their beginning, in a group of this service's."""
+    from confluent_kafka import Consumer
+
+    prefix = str(connection("kafka")["group"])
+    settings = {"group.id": f"{prefix}-{group or 'notebooks'}", "auto.offset.reset": "earliest", **more}
+    made = Consumer(kafka(**settings))
+    if topics:
+        made.subscribe(list(topics))
+    return made
+
+
+def sharing_profile() -> str:
+    """Path of this service's Delta Sharing profile."""
+    about = connection("delta_sharing")
+    path = Path(tempfile.gettempdir()) / "millrace.share"
+    path.touch(mode=0o600)
+    path.write_text(
+        json.dumps(
+            {
+                "shareCredentialsVersion": 1,
+                "endpoint": about["endpoint"],
+                "bearerToken": about["password"],
+            }
+        )
+    )
+    return str(path)
+
+
+def shares():
+    """The Delta Sharing client."""
+    import delta_sharing
+
+    return delta_sharing.SharingClient(sharing_profile())
+
+
+def share(table: str, **options: object):
+    """A shared table as a pandas data frame; ``table`` is ``<share>.<schema>.<table>``."""
+    import delta_sharing
+
+    return delta_sharing.load_as_pandas(f"{sharing_profile()}#{table}", **options)
