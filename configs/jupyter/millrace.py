@@ -20,6 +20,8 @@ import json
 import tempfile
 from pathlib import Path
 
+# The clients are imported where they are used, after it is known that their service is there: a notebook
+# needs few of them, and together they take seconds and hundreds of MiB.
 _FILE = Path("/run/millrace/jupyter/connections.json")
 _CA = "/run/millrace/tls/ca.crt"
 
@@ -64,9 +66,9 @@ def spark(name: str = "notebook", **properties: object):
 
 def postgres(database: str):
     """A psycopg connection to one of Postgres' databases."""
+    about = _database(database)
     import psycopg
 
-    about = _database(database)
     return psycopg.connect(
         host=about["host"],
         port=about["port"],
@@ -81,9 +83,9 @@ def postgres(database: str):
 
 def postgres_engine(database: str):
     """The same as an SQLAlchemy engine, as pandas takes it."""
+    _database(database)
     from sqlalchemy import create_engine
 
-    _database(database)
     return create_engine("postgresql+psycopg://", creator=lambda: postgres(database))
 
 
@@ -137,9 +139,9 @@ def presto_engine(catalog: str | None = None, schema: str | None = None):
 
 def s3():
     """A boto3 client of the object store."""
+    about = connection("object_store")
     import boto3
 
-    about = connection("object_store")
     return boto3.client(
         "s3",
         endpoint_url=about["endpoint"],
@@ -170,9 +172,10 @@ def lake(path: str = "") -> str:
 
 def delta_table(path: str, **options: object):
     """A Delta table of the lake, without Spark."""
+    place, access = lake(path), storage_options()
     from deltalake import DeltaTable
 
-    return DeltaTable(lake(path), storage_options=storage_options(), **options)
+    return DeltaTable(place, storage_options=access, **options)
 
 
 def kafka(**more: object) -> dict[str, object]:
@@ -191,18 +194,20 @@ def kafka(**more: object) -> dict[str, object]:
 
 def producer(**more: object):
     """A confluent-kafka producer."""
+    settings = kafka(**more)
     from confluent_kafka import Producer
 
-    return Producer(kafka(**more))
+    return Producer(settings)
 
 
 def consumer(*topics: str, group: str | None = None, **more: object):
     """A confluent-kafka consumer of these topics from their beginning, in a group of this service's."""
+    prefix = str(connection("kafka")["group"])
+    own = {"group.id": f"{prefix}-{group or 'notebooks'}", "auto.offset.reset": "earliest", **more}
+    settings = kafka(**own)
     from confluent_kafka import Consumer
 
-    prefix = str(connection("kafka")["group"])
-    settings = {"group.id": f"{prefix}-{group or 'notebooks'}", "auto.offset.reset": "earliest", **more}
-    made = Consumer(kafka(**settings))
+    made = Consumer(settings)
     if topics:
         made.subscribe(list(topics))
     return made
@@ -227,13 +232,15 @@ def sharing_profile() -> str:
 
 def shares():
     """The Delta Sharing client."""
+    profile = sharing_profile()
     import delta_sharing
 
-    return delta_sharing.SharingClient(sharing_profile())
+    return delta_sharing.SharingClient(profile)
 
 
 def share(table: str, **options: object):
     """A shared table as a pandas data frame; ``table`` is ``<share>.<schema>.<table>``."""
+    profile = sharing_profile()
     import delta_sharing
 
-    return delta_sharing.load_as_pandas(f"{sharing_profile()}#{table}", **options)
+    return delta_sharing.load_as_pandas(f"{profile}#{table}", **options)

@@ -1,0 +1,260 @@
+"""Jupyter: settings and their mistakes, what it asks of other services, its helper module, both images."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from graph import PLANTED, bare, plain_texts, platform
+
+from components.checks import needs_of
+from components.problems import SettingsError
+from components.settings import load
+
+USERS = [{"name": "ada", "role": "admin"}]
+EVERYTHING: dict[str, Any] = {
+    "jupyter": {},
+    "postgres": {"databases": [{"name": "shop"}, {"name": "crm"}]},
+    "object_store": {},
+    "spark": {},
+    "delta_sharing": {},
+    "kafka": {},
+    "presto": {},
+}
+
+
+@pytest.fixture(scope="module")
+def graph() -> Any:
+    return platform(EVERYTHING)
+
+
+def sent_to(graph: Any) -> dict[str, str]:
+    return {upload["file"]: upload["content"] for upload in graph.container("jupyter").get("uploads")}
+
+
+def connections(graph: Any) -> dict[str, Any]:
+    return dict(json.loads(sent_to(graph)["/run/millrace/jupyter/connections.json"]))
+
+
+def defaults(graph: Any) -> dict[str, str]:
+    lines = sent_to(graph)["/run/millrace/spark/conf/spark-defaults.conf"].splitlines()
+    return dict(line.split(" ", 1) for line in lines if line)
+
+
+def mistakes(**values: Any) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load({"users": USERS, **values}, "Pulumi.test.yaml")
+    return [line.removeprefix("Pulumi.test.yaml: millrace:") for line in caught.value.lines]
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"access": "public"}, "access: whoever opens it can run programs - use user or higher"),
+        ({"notebooks_folder": "nowhere"}, 'notebooks_folder: no folder "nowhere" - give a path relative to'),
+        ({"memory_mib": 256}, "memory_mib: must be greater than or equal to 512"),
+        ({"driver_memory_mib": 128}, "driver_memory_mib: must be greater than or equal to 512"),
+        ({"lake_privilege": "all"}, "lake_privilege: must be"),
+        ({"postgres_privilege": "read"}, "postgres_privilege: must be"),
+    ],
+)
+def test_each_mistake_is_one_line(values: dict[str, Any], line: str) -> None:
+    (found,) = mistakes(jupyter=values)
+    assert found.startswith(f"jupyter.{line}")
+
+
+def test_memory_has_to_do_for_a_driver() -> None:
+    settings = {"memory_mib": 1024, "driver_memory_mib": 768}
+    load({"users": USERS, "jupyter": settings}, "Pulumi.test.yaml")
+    (line,) = mistakes(jupyter=settings, spark={}, object_store={})
+    assert line.startswith("jupyter.memory_mib: too little for one notebook with Spark: ")
+    assert "1510" in line
+
+
+def test_examples(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.ipynb").write_text("{}")
+    (tmp_path / "b.py").write_text("print(1)")
+    (tmp_path / "data.bin").write_bytes(b"\xff")
+    made = platform({"jupyter": {"notebooks_folder": str(tmp_path)}})
+    sent = {p: c for p, c in sent_to(made).items() if p.startswith("/etc/millrace/jupyter/examples/")}
+    assert sent == {
+        "/etc/millrace/jupyter/examples/deep/a.ipynb": "{}",
+        "/etc/millrace/jupyter/examples/b.py": "print(1)",
+    }
+    (tmp_path / "empty.md").write_text("")
+    (line,) = mistakes(jupyter={"notebooks_folder": str(tmp_path)})
+    assert line.startswith("jupyter.notebooks_folder: empty.md is empty - remove it")
+    (tmp_path / "empty.md").write_bytes(b"\xff")
+    (line,) = mistakes(jupyter={"notebooks_folder": str(tmp_path)})
+    assert line.startswith("jupyter.notebooks_folder: a file cannot be read as UTF-8 text")
+    (tmp_path / "empty.md").write_text("x" * 1024 * 1025)
+    (line,) = mistakes(jupyter={"notebooks_folder": str(tmp_path)})
+    assert line.startswith("jupyter.notebooks_folder: holds 1025 KiB, more than 1024")
+
+
+def test_the_examples_that_come_along_have_no_outputs(graph: Any) -> None:
+    notebook = json.loads(sent_to(graph)["/etc/millrace/jupyter/examples/getting-started.ipynb"])
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert code and all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+# -- other services
+
+
+def test_it_connects_to_what_is_on(graph: Any) -> None:
+    found = connections(graph)
+    assert set(found) == set(EVERYTHING) - {"jupyter"}
+    assert found["postgres"]["databases"] == ["shop", "crm"]
+    assert (
+        found["postgres"]["user"]
+        == found["kafka"]["user"]
+        == found["object_store"]["access_key"]
+        == "jupyter"
+    )
+    assert found["delta_sharing"]["endpoint"] == "https://delta-sharing:8443/delta-sharing"
+    assert bare(graph.outputs["connections"])["jupyter"]["services"] == sorted(found)
+
+
+@pytest.mark.parametrize(
+    "off", ["postgres", "object_store", "spark", "delta_sharing", "kafka", "presto", "everything"]
+)
+def test_what_is_off_is_not_there(off: str) -> None:
+    left = {"jupyter": {}} if off == "everything" else {k: v for k, v in EVERYTHING.items() if k != off}
+    if off == "object_store":
+        left = {k: v for k, v in left.items() if k in ("jupyter", "postgres", "kafka", "presto")}
+        left.pop("presto")
+    found = platform(left)
+    assert set(connections(found)) == set(left) - {"jupyter"}
+    assert ("/run/millrace/spark/conf/spark-defaults.conf" in sent_to(found)) == ("spark" in left)
+    networks = {entry["name"] for entry in found.container("jupyter").get("networksAdvanced")}
+    assert not any(name.endswith(off.replace("_", "-")) for name in networks)
+
+
+def test_nothing_is_needed() -> None:
+    settings = load({"users": USERS, "jupyter": {}}, "Pulumi.test.yaml")
+    assert needs_of(settings, "jupyter") == []
+
+
+def test_rights_are_those_of_the_settings() -> None:
+    rights = {"postgres_privilege": "read-write", "lake_privilege": "read-only", "presto_write": True,
+              "kafka_write": ["*"], "lake_bucket": "pond"}  # fmt: skip
+    settings = load({"users": USERS, **EVERYTHING, "jupyter": rights}, "Pulumi.test.yaml")
+    needs = {need.service: need.request for need in needs_of(settings, "jupyter")}
+    assert needs["postgres"].privilege == "read-write"
+    assert (needs["object_store"].name, needs["object_store"].privilege) == ("pond", "read-only")
+    assert needs["presto"].write is True
+    assert needs["kafka"].write == ("*",) and needs["kafka"].read == ("*",)
+    settings = load({"users": USERS, **EVERYTHING}, "Pulumi.test.yaml")
+    needs = {need.service: need.request for need in needs_of(settings, "jupyter")}
+    assert needs["postgres"].privilege == "read-only"
+    assert needs["object_store"].privilege == "read-write"
+    assert needs["presto"].write is False
+    assert needs["kafka"].write == ()
+
+
+def test_drivers_run_on_the_cluster(graph: Any) -> None:
+    found = defaults(graph)
+    assert found["spark.master"] == "spark://spark:7077"
+    assert found["spark.driver.host"] == "jupyter"
+    assert found["spark.driver.memory"] == "512m"
+    assert found["spark.hadoop.fs.s3a.access.key"] == "jupyter"
+    assert found["spark.eventLog.enabled"] == "true"
+    # /tmp is small and nothing may be executed there.
+    assert found["spark.driver.extraJavaOptions"].endswith("-Djava.io.tmpdir=/var/lib/millrace/jupyter/tmp")
+    assert "trustStore" in found["spark.driver.extraJavaOptions"]
+    assert found["spark.local.dir"] == "/var/lib/millrace/jupyter/tmp"
+
+
+# -- security
+
+
+def test_secrets_are_in_files_alone(graph: Any) -> None:
+    container = graph.container("jupyter")
+    assert not any(PLANTED in text for text in plain_texts(container.inputs))
+    for key in ("envs", "entrypoints", "command", "labels", "healthcheck"):
+        assert not any(PLANTED in text for text in plain_texts(container.get(key)))
+    for upload in container.get("uploads"):
+        if PLANTED in upload["content"]:
+            assert upload["permissions"] == "0440", upload["file"]
+
+
+def test_only_the_proxy_has_the_secret_that_lets_in(graph: Any) -> None:
+    secret = sent_to(graph)["/run/millrace/jupyter/proxy"]
+    holders = {
+        node.name
+        for node in graph.containers
+        for upload in node.get("uploads") or ()
+        if secret in upload["content"]
+    }
+    assert holders == {"jupyter", "proxy"}
+
+
+def test_notebooks_stay_inside_unless_the_settings_say_so(graph: Any) -> None:
+    def networks(of: Any) -> set[str]:
+        return {entry["name"] for entry in of.container("jupyter").get("networksAdvanced")}
+
+    outside = platform({**EVERYTHING, "jupyter": {"internet": True}})
+    assert len(networks(outside) - networks(graph)) == 1
+
+
+# -- images
+
+
+def test_both_images_run_by_the_same_command(graph: Any) -> None:
+    official = platform({**EVERYTHING, "jupyter": {"images": "upstream"}})
+    own, other = graph.container("jupyter"), official.container("jupyter")
+    for key in ("entrypoints", "command", "user", "healthcheck", "envs", "volumes"):
+        assert own.get(key) == other.get(key), key
+    assert sent_to(graph).keys() == sent_to(official).keys()
+    texts = json.dumps([bare(dict(node.inputs)) for node in official.nodes], default=str)
+    assert "quay.io/jupyter/pyspark-notebook:" in texts
+
+
+# -- the helper module
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("millrace_helper", "configs/jupyter/millrace.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "_FILE", tmp_path / "connections.json")
+    return module
+
+
+def test_the_helper_reads_what_it_is_sent(helper: ModuleType, graph: Any) -> None:
+    helper._FILE.write_text(json.dumps(connections(graph)))
+    assert helper.services() == sorted(set(EVERYTHING) - {"jupyter"})
+    assert helper.lake("a/b") == "s3://lake/a/b"
+    assert helper.storage_options()["aws_access_key_id"] == "jupyter"
+    kafka = helper.kafka(linger_ms=5)
+    assert kafka["sasl.mechanism"] == "SCRAM-SHA-512" and kafka["linger_ms"] == 5
+    assert kafka["bootstrap.servers"] == "kafka-1:9092"
+    profile = Path(helper.sharing_profile())
+    assert profile.stat().st_mode & 0o077 == 0
+    assert json.loads(profile.read_text())["endpoint"] == "https://delta-sharing:8443/delta-sharing"
+    profile.unlink()
+    with pytest.raises(LookupError, match="no database 'x': there are shop, crm"):
+        helper.postgres_engine("x")
+
+
+@pytest.mark.parametrize(
+    "call", ["spark", "presto", "presto_engine", "s3", "kafka", "producer", "consumer", "shares", "lake"]
+)
+def test_the_helper_says_which_service_is_off(helper: ModuleType, call: str) -> None:
+    helper._FILE.write_text(json.dumps({"postgres": {"databases": []}}))
+    with pytest.raises(
+        LookupError, match="is not among this platform's services \\(postgres\\): add its key"
+    ):
+        getattr(helper, call)()
+    with pytest.raises(LookupError, match="no database 'shop': there are none"):
+        helper.postgres("shop")
