@@ -62,7 +62,7 @@ class Lab:
         answer = self.ask("GET", f"/api/contents/{path}").raise_for_status()
         return [str(cell["source"]) for cell in answer.json()["content"]["cells"]]
 
-    def run(self, path: str, *, seconds: float = 240) -> list[str]:
+    def run(self, path: str, *, seconds: float = 600) -> list[str]:
         """Run a notebook top to bottom in a kernel of its own; what each cell wrote or showed."""
         wanted = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
         session = self.ask("POST", "/api/sessions", json=wanted)

@@ -174,7 +174,7 @@ def test_the_lab_knows_who_is_there(lab: Lab) -> None:
 @pytest.mark.parametrize("path", ["/lab", "/api/contents", "/api/kernels", "/api/me"])
 def test_the_proxy_lets_engineers_in_only(web: Web, path: str) -> None:
     assert web.get("jupyter", path).status_code == 401
-    assert web.get("jupyter", path, user="uma").status_code == 403
+    assert web.get("jupyter", path, user="uma").status_code == 401
     assert web.get("jupyter", path, user="erin").status_code == 200
 
 
