@@ -172,7 +172,7 @@ def job_properties(settings: SparkSettings, store: Connection, url: str) -> dict
                 "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider",
             )
         ),
-        # The other kind, Hadoop 3.5's own choice, wants one more library and a connection pool of its own.
+        # Hadoop 3.5's own choice reads ahead with threads, buffers and connections of its own.
         "spark.hadoop.fs.s3a.input.stream.type": "classic",
         # Blocks wait on disk for their upload, where Spark's scratch files are; /tmp is small.
         "spark.hadoop.fs.s3a.buffer.dir": "${env.SPARK_LOCAL_DIRS:-/tmp}/s3a",

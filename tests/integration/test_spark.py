@@ -290,6 +290,11 @@ def test_a_job_outlives_its_worker(stack: Stack, runner: Driver, keys: dict[str,
     container = stack.container("spark-worker-1")
     # An executor is a process of the worker's container; those of Python come with its first task.
     wait_until(lambda: "pyspark" in str(container.top()["Processes"]), seconds=180)
+    # The page of a driver that runs elsewhere, by way of the master.
+    (app,) = stack.http("spark", "/json/", user="erin").json()["activeapps"]
+    page = stack.http("spark", f"/proxy/{app['id']}/jobs/", user="erin")
+    assert page.status_code == 200
+    assert "slow" in page.text
     # As a crash does: what is killed by the engine's API is not started again.
     os.kill(container.attrs["State"]["Pid"], signal.SIGKILL)
     running.join(900)
