@@ -179,7 +179,7 @@ def job_properties(settings: SparkSettings, store: Connection, url: str) -> dict
         "spark.hadoop.fs.s3a.multipart.size": "32M",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        # Tasks to read a table's log with. Delta's own choice is 50, which on few cores take longer than all else.
+        # Tasks that read a table's log. Delta's own choice is 50: on few cores they outlast all else.
         "spark.databricks.delta.snapshotPartitions": str(settings.workers * settings.worker_cores),
         "spark.eventLog.enabled": "true",
         "spark.eventLog.dir": f"s3a://{EVENTS.name}/",
