@@ -47,7 +47,6 @@ WAIT_S = 60
 REASSIGN_S = 600
 """For replicas to be copied."""
 INTERNAL = ("__consumer_offsets", "__transaction_state", "__share_group_state")
-DYNAMIC_TOPIC_CONFIG = 1
 
 Made = TypeVar("Made")
 
@@ -220,7 +219,7 @@ class Setup:
             own = {
                 name: value["value"]
                 for name, value in found[topic["name"]].items()
-                if _source(value) == DYNAMIC_TOPIC_CONFIG
+                if value["config_source"] == "DYNAMIC_TOPIC_CONFIG"
             }
             changed, reset = config_changes(topic["config"], own)
             if changed or reset:
@@ -276,11 +275,6 @@ def _check(results: list[dict[str, Any]]) -> None:
         if result["error_code"]:
             error = for_code(result["error_code"])
             raise PlanError(f'topic "{result["name"]}": {result.get("error_message") or error.__name__}')
-
-
-def _source(value: dict[str, Any]) -> int:
-    source = value["config_source"]
-    return int(getattr(source, "value", source))
 
 
 def main() -> None:

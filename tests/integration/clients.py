@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import urllib3
 from minio import Minio
@@ -47,3 +49,20 @@ def object_store(stack: Stack, user: str, *, secret: str | None = None) -> Minio
             cert_reqs="CERT_REQUIRED", ca_certs=ca_file(stack), retries=False, timeout=urllib3.Timeout(10)
         ),
     )
+
+
+def kafka(stack: Stack, user: str, *, password: str | None = None, **more: Any) -> dict[str, Any]:
+    """Configuration of a Kafka client that logs in as one user; ``more`` with _ for the dots of names."""
+    brokers = stack.outputs_once["connections"]["kafka"]["loopback"]
+    return {
+        "bootstrap.servers": brokers,
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": user,
+        "sasl.password": password or stack.outputs_once["credentials"]["kafka"][user],
+        "ssl.ca.location": ca_file(stack),
+        # Names may resolve to ::1 first, where nothing listens.
+        "broker.address.family": "v4",
+        "reconnect.backoff.max.ms": 500,
+        **{name.replace("_", "."): value for name, value in more.items()},
+    }
