@@ -187,7 +187,7 @@ class Kafka(Service):
                     else ()
                 ),
             ),
-            probe=Probe(command=("bash", f"{_FOLDER}/probe.sh"), deadline_s=120),
+            probe=Probe(command=("bash", f"{_FOLDER}/probe.sh"), deadline_s=180),
             limits=self.settings.limits,
             # It hands its partitions over to others before it goes.
             stop_grace_s=60,
