@@ -59,11 +59,14 @@ def migrate() -> None:
 
 
 def encrypted_columns() -> Iterator[tuple[Any, list[Any]]]:
-    """Tables with columns that Superset encrypts with its secret key."""
-    from superset.extensions import db
+    """Tables with columns that Superset encrypts with its secret key.
+
+    Its models are below Flask-AppBuilder's base, not in `db.metadata`, where its own command looks for them.
+    """
+    from flask_appbuilder import Model
     from superset.utils.encrypt import EncryptedType
 
-    for table in db.metadata.tables.values():
+    for table in Model.metadata.tables.values():
         if columns := [column for column in table.columns if isinstance(column.type, EncryptedType)]:
             yield table, columns
 
