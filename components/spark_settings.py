@@ -186,6 +186,8 @@ def job_properties(settings: SparkSettings, store: Connection, url: str) -> dict
         # An object is there when it is closed: a rolled part of the log is seen while the job runs.
         "spark.eventLog.rolling.enabled": "true",
         "spark.eventLog.rolling.maxFileSize": "10m",
+        # Else a driver that is slow for a second logs whole events, and those of jobs hold all properties.
+        "spark.scheduler.listenerbus.logSlowEvent": "false",
         "spark.executor.memory": f"{settings.executor_memory_mib}m",
         "spark.cores.max": str(settings.job_cores),
         "spark.pyspark.python": "/usr/bin/python3",

@@ -50,7 +50,8 @@ jdbc = {"user": "reader", "password": os.environ["READER"], "driver": "org.postg
 url = "jdbc:postgresql://postgres:5432/shop?sslmode=verify-full&sslrootcert=/run/millrace/tls/ca.crt"
 found["jdbc"] = spark.read.jdbc(url, "spark_test", properties=jdbc).agg({"n": "sum"}).first()[0]
 
-options = {"kafka.bootstrap.servers": "127.0.0.1:1", "subscribe": "t", "kafka.default.api.timeout.ms": "2000"}
+options = {"kafka.bootstrap.servers": "127.0.0.1:1", "subscribe": "t"}
+options |= {"kafka.default.api.timeout.ms": "2000", "kafka.request.timeout.ms": "1500"}
 try:
     spark.read.format("kafka").options(**options).load().count()
 except Exception as error:

@@ -311,6 +311,8 @@ def test_a_consumer_gets_what_a_driver_needs(graph: Any) -> None:
     assert found["spark.driver.host"] == "note-book"
     assert found["spark.cores.max"] == "9"
     assert found["spark.eventLog.dir"] == "s3a://spark-events/"
+    # Whole events in a log hold the secrets above.
+    assert found["spark.scheduler.listenerbus.logSlowEvent"] == "false"
     assert found["spark.hadoop.fs.s3a.endpoint"] == "https://object-store:9000"
     assert json.loads(decoded(env["TOKEN"].split(".")[1])) == {"sub": "note_book"}
     assert env["REST"] == "https://spark:6066"
