@@ -75,7 +75,7 @@ def tests(suites: list[str], extra: list[str]) -> int:
         images = [str(python_env.PYTHON), "-m", "tests.integration.images"]
         if code := subprocess.run(images, cwd=ROOT).returncode:
             return code
-        options = ["-v", f"--numprocesses={_WORKERS}", "--dist=loadgroup", "--no-loadscope-reorder"]
+        options = ["-v", f"--numprocesses={_WORKERS}", "--dist=loadfile", "--no-loadscope-reorder"]
     say("tests", " ".join(folders))
     command = [str(python_env.PYTHON), "-m", "pytest", *options, *folders, *extra]
     return subprocess.run(command, cwd=ROOT).returncode

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _TESTS = Path(__file__).parent
+_SUITES = ("unit", "integration", "e2e")
 _SHARED = "everything"
 """The fixture with the stack of all services: too big to be up twice, so one process gets all its modules."""
 
@@ -14,25 +18,34 @@ _LAST = "test_whole_stack.py"
 """It destroys that stack in the end."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A module stays whole; what takes longest starts first, after the quick unit tests."""
-    modules: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        modules.setdefault(item.path, []).append(item)
-    groups = {path: _group(path, members) for path, members in modules.items()}
-    for path, members in modules.items():
-        for item in members:
-            item.add_marker(pytest.mark.xdist_group(groups[path]))
-    suites = ("unit", "integration", "e2e")
+    """Quick tests first, then what takes longest; the others fill the gaps."""
 
     def place(item: pytest.Item) -> tuple[int, bool, bool]:
         suite = item.path.relative_to(_TESTS).parts[0]
-        return suites.index(suite), groups[item.path] != _SHARED, item.path.name == _LAST
+        return _SUITES.index(suite), not _uses_everything(item.path), item.path.name == _LAST
 
     items.sort(key=place)
 
 
-def _group(path: Path, members: list[pytest.Item]) -> str:
-    shared = any(_SHARED in getattr(item, "fixturenames", ()) for item in members)
-    return _SHARED if shared else path.relative_to(_TESTS).as_posix()
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist=loadfile`` a module stays whole, and those with the stack of all services together."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    # Only there when processes are asked for.
+    from xdist.scheduler import LoadFileScheduling
+
+    class Groups(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return _SHARED if _uses_everything(config.rootpath / file) else file
+
+    return Groups(config, log)
+
+
+@cache
+def _uses_everything(module: Path) -> bool:
+    """Whether a module asks for the shared stack; told from its text, as the sharer-out collects no tests."""
+    tree = ast.parse(module.read_text())
+    return any(isinstance(node, ast.arg) and node.arg == _SHARED for node in ast.walk(tree))

@@ -188,7 +188,8 @@ class Stack:
 
     def destroy(self) -> None:
         """Remove everything, protected or not, and the stack itself."""
-        self.pulumi("state", "unprotect", "--all", "--yes", "--stack", self.name, check=False)
+        if self.config.get("protect_data"):
+            self.pulumi("state", "unprotect", "--all", "--yes", "--stack", self.name, check=False)
         self.pulumi("destroy", "--yes", "--skip-preview", "--stack", self.name)
         self.pulumi("stack", "rm", "--yes", "--force", self.name)
 
