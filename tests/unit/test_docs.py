@@ -114,6 +114,30 @@ def test_snippets_are_valid(text: str, tmp_path: Path, monkeypatch: pytest.Monke
         pytest.fail(str(error))
 
 
+STACKS = sorted(ROOT.glob("Pulumi.*.yaml"))
+
+
+def stack_values(file: Path) -> dict[str, Any]:
+    """The settings in a stack file."""
+    config = yaml.safe_load(file.read_text())["config"]
+    return {key.removeprefix("millrace:"): value for key, value in config.items()}
+
+
+@pytest.mark.parametrize("file", STACKS, ids=name)
+def test_stack_files_are_valid(file: Path) -> None:
+    first = file.read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=configs/settings.schema.json"
+    load(stack_values(file), file.name)
+
+
+def test_limits_of_the_minimal_stack_fit_its_promise() -> None:
+    graph = platform(stack_values(ROOT / "Pulumi.minimal.yaml"), stack="minimal")
+    assert {"postgres", "object-store", "presto", "bi", "proxy", "portal"} <= {
+        container.name for container in graph.containers
+    }
+    assert sum(container.get("memory") for container in graph.containers) <= 3 * 1024
+
+
 def test_shown_mistakes_are_real() -> None:
     """The error lines of README.md and docs/configuration.md are what the loader says."""
     users = [{"name": "admin", "role": "admin"}, {"name": "engineer", "role": "enginer"}]
