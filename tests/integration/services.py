@@ -98,6 +98,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "jupyter": {"memory_mib": 1400},
 }
 
+_ONLY_WITH = {("presto", "lake_tables"): "object_store"}
+"""Settings that mean something with another service only."""
+
 ONLY = "MILLRACE_TEST_SERVICES"
 """Variable with the services to bring up, separated by commas; what they need comes along."""
 
@@ -118,7 +121,11 @@ def selected(platform: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def resolved(keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Settings of these services, with ports of their own."""
-    return {key: _resolved(SETTINGS.get(key, {})) for key in keys}
+    found = {key: _resolved(SETTINGS.get(key, {})) for key in keys}
+    for (key, setting), other in _ONLY_WITH.items():
+        if key in found and other not in found:
+            del found[key][setting]
+    return found
 
 
 def with_needs(chosen: Iterable[str], platform: Mapping[str, Any]) -> list[str]:
