@@ -188,7 +188,7 @@ class Presto(Service):
                 Endpoint(name="https", port=_PORT, scheme=Scheme.HTTPS, route=None if worker else route),
             ),
             # Plugins and catalogs load for long on a machine that is busy with other services too.
-            probe=Probe(command=("sh", f"{FOLDER}/probe.sh"), deadline_s=300),
+            probe=Probe(command=("sh", f"{FOLDER}/probe.sh"), deadline_s=600),
             limits=settings.limits,
             replicas=settings.workers if worker else 1,
         )

@@ -286,4 +286,5 @@ def main() -> None:
             time.sleep(pause)
 
 
-main()
+if __name__ == "__main__":
+    main()

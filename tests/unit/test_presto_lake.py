@@ -1,0 +1,156 @@
+"""The keeper of the lake's tables: what it registers and takes off the list, and how it signs requests."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def lake() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("lake", Path("configs/presto/lake.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class FakeStore:
+    """A bucket by its Delta tables' folders, and other folders."""
+
+    def __init__(self) -> None:
+        self.tables: set[str] = set()
+        self.others: set[str] = set()
+
+    def folders(self, prefix: str) -> list[str]:
+        inside = {f[len(prefix) :].split("/")[0] for f in self.tables | self.others if f.startswith(prefix)}
+        return sorted(inside)
+
+    def is_table(self, folder: str) -> bool:
+        return folder in self.tables
+
+
+class FakePresto:
+    """Answers the keeper's questions and remembers its statements."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        self.listed: list[list[str]] = []
+        self.said: list[str] = []
+        self.refuses = ""
+        self.error = error
+
+    def run(self, statement: str) -> list[list[str]]:
+        if statement.startswith("SELECT"):
+            return self.listed
+        if statement.startswith("SHOW"):
+            return [[schema] for schema in {schema for schema, _ in self.listed}]
+        if self.refuses and self.refuses in statement:
+            raise self.error("no")
+        self.said.append(statement)
+        return []
+
+
+@pytest.fixture
+def keeper(lake: ModuleType) -> Any:
+    made = lake.Keeper.__new__(lake.Keeper)
+    made.store, made.presto = FakeStore(), FakePresto(lake.RefusedError)
+    made.trino, made.bucket, made.declared = True, "lake", {}
+    made.seen, made.rounds, made.even, made.said = {}, 0, False, set()
+    return made
+
+
+def test_a_new_table_is_registered_with_its_schema(keeper: Any) -> None:
+    keeper.store.tables = {"sales/orders"}
+    keeper.store.others = {"sales/notes", "_tmp/x", "raw"}
+    keeper.look()
+    schema, table = keeper.presto.said
+    assert schema == "CREATE SCHEMA IF NOT EXISTS lake.\"sales\" WITH (location = 's3://lake/sales')"
+    assert table.startswith("CALL lake.system.register_table(schema_name => 'sales', table_name => 'orders'")
+    assert "'s3://lake/sales/orders'" in table
+
+
+def test_prestodb_has_other_words_for_it(keeper: Any) -> None:
+    keeper.trino = False
+    keeper.store.tables = {"sales/orders"}
+    keeper.look()
+    schema, table = keeper.presto.said
+    assert schema.startswith('CREATE SCHEMA IF NOT EXISTS lake_metastore."sales"')
+    assert table == (
+        'CREATE TABLE lake."sales"."orders" (unused integer) '
+        "WITH (external_location = 's3://lake/sales/orders')"
+    )
+
+
+def test_what_is_listed_is_left_alone(keeper: Any) -> None:
+    keeper.store.tables = {"sales/orders"}
+    keeper.presto.listed = [["sales", "orders"], ["sales", "by_hand"]]
+    for _ in range(50):
+        keeper.look()
+    assert keeper.presto.said == []
+
+
+def test_a_table_whose_folder_goes_is_taken_off(keeper: Any) -> None:
+    keeper.store.tables = {"sales/orders", "sales/old"}
+    keeper.presto.listed = [["sales", "orders"], ["sales", "old"], ["sales", "by_hand"]]
+    keeper.look()
+    keeper.store.tables = {"sales/orders"}
+    keeper.look()
+    (said,) = keeper.presto.said
+    assert said == "CALL lake.system.unregister_table(schema_name => 'sales', table_name => 'old')"
+
+
+def test_one_bad_table_does_not_hinder_the_others(keeper: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    keeper.store.tables = {"sales/broken", "sales/orders"}
+    keeper.presto.refuses = "'broken'"
+    keeper.look()
+    assert any("'orders'" in statement for statement in keeper.presto.said)
+    keeper.presto.refuses = ""
+    keeper.look()
+    assert any("'broken'" in statement for statement in keeper.presto.said)
+    assert capsys.readouterr().out.count("sales.broken cannot be registered: no") == 1
+
+
+def test_declared_tables_come_when_they_are_there(keeper: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    keeper.declared = {"sales.archive": "old/2019/sales"}
+    keeper.look()
+    keeper.look()
+    assert keeper.presto.said == []
+    assert capsys.readouterr().out == "sales.archive is left out: no Delta table at old/2019/sales yet\n"
+    keeper.store.tables = {"old/2019/sales"}
+    keeper.look()
+    assert "'s3://lake/old/2019/sales'" in keeper.presto.said[-1]
+
+
+@pytest.mark.parametrize("folder", ["Sales/orders", "sales/or-ders", "sales/o'; DROP TABLE x"])
+def test_names_it_cannot_write_are_left_out(
+    keeper: Any, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keeper.store.tables = {folder}
+    keeper.look()
+    assert keeper.presto.said == []
+    assert f"{folder} is left out: names have" in capsys.readouterr().out
+
+
+def test_lists_of_a_bucket_are_read_to_their_end(lake: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"endpoint": "https://s:9000", "bucket": "b", "store_user": "u", "store_password": "p"}
+    store = lake.Store(settings, None)
+    namespace = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+    pages = [
+        f"<L {namespace}><CommonPrefixes><Prefix>a/b%20c/</Prefix></CommonPrefixes>"
+        "<NextContinuationToken>t/1</NextContinuationToken></L>",
+        f"<L {namespace}><CommonPrefixes><Prefix>a/d/</Prefix></CommonPrefixes></L>",
+    ]
+    asked = []
+
+    def answer(request: Any, context: Any) -> bytes:
+        asked.append(request.full_url)
+        assert request.get_header("Authorization").startswith("AWS4-HMAC-SHA256 Credential=u/")
+        return pages[len(asked) - 1].encode()
+
+    monkeypatch.setattr(lake, "fetch", answer)
+    assert store.folders("a/") == ["b c", "d"]
+    assert "continuation-token=t%2F1" in asked[1] and "prefix=a%2F" in asked[0]
