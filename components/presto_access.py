@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from components.presto_catalogs import LAKE, LAKE_METASTORE
+from components.presto_catalogs import LAKE
 from components.presto_settings import Engine
 from components.settings import Role, User
 
@@ -58,11 +58,9 @@ def _users(names: Iterable[str]) -> str:
 def _catalogs(given: Rights, none: object) -> list[dict[str, object]]:
     found: list[dict[str, object]] = [{"user": _users(given.nobody), "allow": none}]
     if given.admins:
-        found.append({"user": _users(given.admins), "catalog": f"(?!{LAKE_METASTORE}$).*", "allow": "all"})
+        found.append({"user": _users(given.admins), "allow": "all"})
     found += [
         {"user": _users([*given.writers, KEEPER]), "catalog": LAKE, "allow": "all"},
-        {"user": _users([KEEPER]), "catalog": LAKE_METASTORE, "allow": "all"},
-        {"catalog": LAKE_METASTORE, "allow": none},
         {"allow": "read-only"},
     ]
     return found

@@ -24,9 +24,6 @@ FOLDER = "/etc/millrace/presto"
 LAKE = "lake"
 """Catalog of the Delta tables."""
 
-LAKE_METASTORE = "lake_metastore"
-"""PrestoDB only: a second view of the lake's list of tables, since its Delta connector makes no schemas."""
-
 ROLE = "presto"
 """Postgres role of the catalogs."""
 
@@ -108,8 +105,6 @@ def files(settings: PrestoSettings, platform: Any) -> list[File]:
             "metastore": f"s3://{METASTORE_BUCKET}/{settings.engine}",
         }
         found.append(_secret(LAKE, f"lake-{settings.engine}", values, password=store.password))
-        if settings.engine is Engine.PRESTODB:
-            found.append(_secret(LAKE_METASTORE, "lake_metastore", values, password=store.password))
     return found
 
 

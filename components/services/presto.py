@@ -12,6 +12,7 @@ from components.certificates import Certificate
 from components.presto_access import KEEPER, PROBE, password_file, rights, rules
 from components.presto_catalogs import FOLDER, buckets, files, has_lake, names, needs
 from components.presto_settings import (
+    METASTORE_BUCKET,
     Engine,
     PrestoConnection,
     PrestoSettings,
@@ -273,6 +274,7 @@ class Presto(Service):
             "user": KEEPER,
             "endpoint": f"https://{store.host}:{store.port}",
             "bucket": self.settings.lake_bucket,
+            "metastore": METASTORE_BUCKET,
             "store_user": store.user,
             "tables": {table.name: table.folder for table in self.settings.lake_tables},
             "refresh_s": self.settings.lake_refresh_s,

@@ -61,7 +61,7 @@ def fetch(request: urllib.request.Request, context: ssl.SSLContext) -> bytes:
 
 
 class Store:
-    """Lists a bucket over S3, with requests signed by AWS Signature Version 4."""
+    """Lists a bucket and writes objects over S3, with requests signed by AWS Signature Version 4."""
 
     def __init__(self, settings: dict[str, Any], context: ssl.SSLContext) -> None:
         self.endpoint, self.bucket = settings["endpoint"], settings["bucket"]
@@ -92,23 +92,34 @@ class Store:
     def _list(self, **query: str) -> ElementTree.Element:
         values = sorted({"list-type": "2", "encoding-type": "url", **query}.items())
         text = "&".join(f"{quote(key)}={quote(value)}" for key, value in values)
-        url = f"{self.endpoint}/{self.bucket}"
-        request = urllib.request.Request(f"{url}?{text}", headers=self._signed(url, text))
-        root = ElementTree.fromstring(fetch(request, self.context))
+        root = ElementTree.fromstring(self._ask("GET", f"/{self.bucket}", text))
         for element in root.iter():
             if element.tag.rpartition("}")[2] in ("Key", "Prefix") and element.text:
                 element.text = urllib.parse.unquote(element.text)
         return root
 
-    def _signed(self, url: str, query: str) -> dict[str, str]:
-        parts = urllib.parse.urlsplit(url)
+    def put(self, bucket: str, key: str, document: dict[str, Any]) -> None:
+        """Write an object in JSON."""
+        self._ask("PUT", f"/{bucket}/{key}", "", json.dumps(document).encode())
+
+    def _ask(self, method: str, path: str, query: str, body: bytes = b"") -> bytes:
+        request = urllib.request.Request(
+            f"{self.endpoint}{path}" + (f"?{query}" if query else ""),
+            data=body or None,
+            headers=self._signed(method, path, query, body),
+            method=method,
+        )
+        return fetch(request, self.context)
+
+    def _signed(self, method: str, path: str, query: str, body: bytes) -> dict[str, str]:
         now = datetime.datetime.now(datetime.UTC)
         stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
-        empty = hashlib.sha256(b"").hexdigest()
-        headers = {"host": parts.netloc, "x-amz-content-sha256": empty, "x-amz-date": stamp}
+        content = hashlib.sha256(body).hexdigest()
+        host = urllib.parse.urlsplit(self.endpoint).netloc
+        headers = {"host": host, "x-amz-content-sha256": content, "x-amz-date": stamp}
         names = ";".join(sorted(headers))
         lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-        canonical = "\n".join(("GET", parts.path, query, lines, names, empty))
+        canonical = "\n".join((method, path, query, lines, names, content))
         scope = f"{day}/us-east-1/s3/aws4_request"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         key = f"AWS4{self.secret}".encode()
@@ -170,6 +181,7 @@ class Keeper:
         self.store, self.presto = Store(settings, context), Presto(settings, context)
         self.trino = settings["engine"] == "trino"
         self.bucket, self.declared = settings["bucket"], dict(settings["tables"])
+        self.metastore = settings["metastore"]
         self.seen: dict[str, str] = {}
         self.rounds, self.even = 0, False
         self.said: set[str] = set()
@@ -232,10 +244,12 @@ class Keeper:
         return found
 
     def _make_schema(self, schema: str) -> None:
-        catalog = "lake" if self.trino else "lake_metastore"
-        self.presto.run(
-            f"CREATE SCHEMA IF NOT EXISTS {catalog}.\"{schema}\" WITH (location = 's3://{self.bucket}/{schema}')"
-        )
+        if self.trino:
+            place = f"s3://{self.bucket}/{schema}"
+            self.presto.run(f"CREATE SCHEMA IF NOT EXISTS lake.\"{schema}\" WITH (location = '{place}')")
+        else:
+            owner = {"ownerName": "millrace.lake", "ownerType": "USER", "parameters": {}}
+            self.store.put(self.metastore, f"prestodb/{schema}/.prestoSchema", owner)
 
     def _register(self, schema: str, table: str, location: str) -> None:
         if self.trino:
@@ -244,10 +258,23 @@ class Keeper:
                 f"table_location => '{location}')"
             )
         else:
-            # The columns are those of the Delta log; the statement just has to have one.
-            self.presto.run(
-                f'CREATE TABLE lake."{schema}"."{table}" (unused integer) '
-                f"WITH (external_location = '{location}')"
+            # PrestoDB's Delta connector makes no schemas, and its list in files takes tables of local folders
+            # only. What it reads of either is a file in JSON. The columns come from the Delta log.
+            self.store.put(
+                self.metastore,
+                f"prestodb/{schema}/{table}/.prestoSchema",
+                {
+                    "owner": "millrace.lake",
+                    "tableType": "EXTERNAL_TABLE",
+                    "dataColumns": [{"name": "unused", "type": "int"}],
+                    "partitionColumns": [],
+                    "parameters": {"EXTERNAL": "TRUE"},
+                    "storageFormat": "PARQUET",
+                    "storageParameters": {},
+                    "serdeParameters": {},
+                    "externalLocation": location,
+                    "columnStatistics": {},
+                },
             )
 
     def _unregister(self, schema: str, table: str) -> None:

@@ -118,6 +118,8 @@ def rows(stack: Stack, sql: str, user: str = "uma", secret: str | None = None) -
     else:
         connection = prestodb.dbapi.connect(**address, auth=prestodb.auth.BasicAuthentication(user, secret))
         connection._http_session.verify = ca_file(stack)
+        # Otherwise a CA bundle of the environment comes first.
+        connection._http_session.trust_env = False
     try:
         cursor = connection.cursor()
         cursor.execute(sql)

@@ -174,7 +174,7 @@ def test_every_user_has_a_hash_and_no_password(engine: str) -> None:
 def test_catalogs(engine: str) -> None:
     found = catalogs(deployed(engine))
     shown = {"postgres", "postgres_web_shop", "kafka", "lake", "tpch"}
-    assert set(found) == shown | ({"lake_metastore"} if engine == "prestodb" else set())
+    assert set(found) == shown
     url = found["postgres"]["connection-url"]
     assert (
         url == "jdbc:postgresql://postgres:5432/shop?sslmode=verify-full&sslrootcert=/run/millrace/tls/ca.crt"

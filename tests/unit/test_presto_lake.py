@@ -25,6 +25,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.tables: set[str] = set()
         self.others: set[str] = set()
+        self.written: dict[str, dict[str, Any]] = {}
 
     def folders(self, prefix: str) -> list[str]:
         inside = {f[len(prefix) :].split("/")[0] for f in self.tables | self.others if f.startswith(prefix)}
@@ -32,6 +33,9 @@ class FakeStore:
 
     def is_table(self, folder: str) -> bool:
         return folder in self.tables
+
+    def put(self, bucket: str, key: str, document: dict[str, Any]) -> None:
+        self.written[f"{bucket}/{key}"] = document
 
 
 class FakePresto:
@@ -58,7 +62,7 @@ class FakePresto:
 def keeper(lake: ModuleType) -> Any:
     made = lake.Keeper.__new__(lake.Keeper)
     made.store, made.presto = FakeStore(), FakePresto(lake.RefusedError)
-    made.trino, made.bucket, made.declared = True, "lake", {}
+    made.trino, made.bucket, made.declared, made.metastore = True, "lake", {}, "list"
     made.seen, made.rounds, made.even, made.said = {}, 0, False, set()
     return made
 
@@ -73,16 +77,15 @@ def test_a_new_table_is_registered_with_its_schema(keeper: Any) -> None:
     assert "'s3://lake/sales/orders'" in table
 
 
-def test_prestodb_has_other_words_for_it(keeper: Any) -> None:
+def test_prestodb_reads_its_list_from_files(keeper: Any) -> None:
     keeper.trino = False
     keeper.store.tables = {"sales/orders"}
     keeper.look()
-    schema, table = keeper.presto.said
-    assert schema.startswith('CREATE SCHEMA IF NOT EXISTS lake_metastore."sales"')
-    assert table == (
-        'CREATE TABLE lake."sales"."orders" (unused integer) '
-        "WITH (external_location = 's3://lake/sales/orders')"
-    )
+    assert keeper.presto.said == []
+    written = keeper.store.written
+    assert set(written) == {"list/prestodb/sales/.prestoSchema", "list/prestodb/sales/orders/.prestoSchema"}
+    table = written["list/prestodb/sales/orders/.prestoSchema"]
+    assert (table["tableType"], table["externalLocation"]) == ("EXTERNAL_TABLE", "s3://lake/sales/orders")
 
 
 def test_what_is_listed_is_left_alone(keeper: Any) -> None:

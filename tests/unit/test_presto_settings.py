@@ -202,20 +202,19 @@ def allowed(engine: Engine, given: Rights, user: str, catalog: str) -> str:
 @pytest.mark.parametrize("engine", list(Engine))
 def test_the_first_rule_that_fits(engine: Engine) -> None:
     given = Rights(admins=("ada",), writers=("erin", "flow"))
-    for user, lake, postgres, metastore in (
-        ("ada", "all", "all", "none"),
-        ("erin", "all", "read-only", "none"),
-        ("flow", "all", "read-only", "none"),
-        ("uma", "read-only", "read-only", "none"),
-        ("bi", "read-only", "read-only", "none"),
-        ("adam", "read-only", "read-only", "none"),
-        (KEEPER, "all", "read-only", "all"),
-        ("millraceXlake", "read-only", "read-only", "none"),
-        (PROBE, "none", "none", "none"),
+    for user, lake, postgres in (
+        ("ada", "all", "all"),
+        ("erin", "all", "read-only"),
+        ("flow", "all", "read-only"),
+        ("uma", "read-only", "read-only"),
+        ("bi", "read-only", "read-only"),
+        ("adam", "read-only", "read-only"),
+        (KEEPER, "all", "read-only"),
+        ("millraceXlake", "read-only", "read-only"),
+        (PROBE, "none", "none"),
     ):
         assert allowed(engine, given, user, "lake") == lake, user
         assert allowed(engine, given, user, "postgres") == postgres, user
-        assert allowed(engine, given, user, "lake_metastore") == metastore, user
 
 
 @pytest.mark.parametrize("engine", list(Engine))
