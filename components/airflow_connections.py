@@ -44,7 +44,8 @@ def needs(settings: AirflowSettings, platform: Settings) -> Iterable[Need]:
     for request in warehouses(settings, platform).values():
         yield Need(service="postgres", request=request)
     for service, request in _optional(settings).items():
-        yield Need(service=service, request=request, optional=True)
+        # Only tasks call them.
+        yield Need(service=service, request=request, optional=True, wait=False)
 
 
 def warehouses(settings: AirflowSettings, platform: Settings) -> dict[str, DatabaseAccess]:

@@ -44,14 +44,14 @@ def consumers_of(settings: Settings, key: str) -> list[str]:
 
 
 def order(settings: Settings) -> list[str]:
-    """Services that are on, each after those it waits for.
+    """Services that are on, each after those that make something for it.
 
     Raises:
-        graphlib.CycleError: when services wait for each other.
+        graphlib.CycleError: when services need each other in a circle.
     """
     services = settings.services
     graph = {
-        key: sorted({n.service for n in needs_of(settings, key) if n.wait} & set(services))
+        key: sorted({n.service for n in needs_of(settings, key) if n.comes_after} & set(services))
         for key in services
     }
     return list(TopologicalSorter(graph).static_order())

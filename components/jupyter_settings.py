@@ -95,9 +95,10 @@ class JupyterSettings(ServiceSettings):
             ("kafka", self.topics),
             ("delta_sharing", ShareAccess()),
         ):
-            yield Need(service=name, request=request, optional=True)
+            # Only notebooks call them.
+            yield Need(service=name, request=request, optional=True, wait=False)
         for access in self.databases(platform):
-            yield Need(service="postgres", request=access, optional=True)
+            yield Need(service="postgres", request=access, optional=True, wait=False)
 
 
 def examples(settings: JupyterSettings) -> dict[str, str]:

@@ -73,7 +73,8 @@ def needs(settings: PrestoSettings, platform: Settings) -> Iterable[Need]:
     for database in databases(platform):
         yield Need(service="postgres", request=database.request, optional=True)
     if topics(platform):
-        yield Need(service="kafka", request=_KAFKA, optional=True)
+        # Only queries call it.
+        yield Need(service="kafka", request=_KAFKA, optional=True, wait=False)
     if has_lake(platform):
         for bucket in buckets(settings):
             yield Need(service="object_store", request=bucket, optional=True)

@@ -33,8 +33,8 @@ class Need:
     """A service's need of another one: reach it and, by ``request``, get something of it.
 
     The providing service defines the types of requests it serves (a database, a bucket). An ``optional`` need
-    of a service that is off is no need. With ``wait`` False the two only share a network: neither waits for
-    the other, and nothing can be requested.
+    of a service that is off is no need. With ``wait`` False nothing waits for the service to be ready: for
+    who calls it only later, when somebody asks. Such a need without a request is a mere link between the two.
     """
 
     service: str
@@ -42,9 +42,10 @@ class Need:
     optional: bool = False
     wait: bool = True
 
-    def __post_init__(self) -> None:
-        if self.request is not None and not self.wait:
-            raise ValueError(f"the need of {self.service} requests something, so it has to wait for it")
+    @property
+    def comes_after(self) -> bool:
+        """Whether the needed service has to be described first: it makes what is requested."""
+        return self.wait or self.request is not None
 
 
 @dataclass(frozen=True, kw_only=True)

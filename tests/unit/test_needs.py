@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import pytest
 import yaml
 from graph import PLANTED, Graph, Secret, bare, platform
 
@@ -121,9 +120,17 @@ def _waits(graph: Graph, name: str) -> set[str]:
     return graph.waits_for(graph.container(name))
 
 
-def test_a_request_has_to_wait() -> None:
-    with pytest.raises(ValueError, match="has to wait"):
-        Need(service="queue", request="topic", wait=False)
+def test_a_request_need_not_wait() -> None:
+    """What the other makes is known before it is ready."""
+    queue = service("queue", nothing)
+    early = service("alpha", lambda _: [Need(service="queue", request="topic", wait=False)])
+    late = service("beta", lambda _: [Need(service="queue", request="topic")])
+    graph = built(early, late, queue)
+    assert graph.named("credential-queue-for-alpha")
+    assert "alpha--queue" in networks(graph, "alpha")
+    ready = graph.named("queue-ready").urn
+    assert ready not in _waits(graph, "alpha")
+    assert ready in _waits(graph, "beta")
 
 
 def upload(graph: Graph, path: str) -> tuple[str, str]:
