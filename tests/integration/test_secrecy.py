@@ -22,7 +22,7 @@ _SECRET_VALUE = "1b47061264138c4ac30d75fd1eb44270"
 # Random: written out, the value would stand in this very file.
 PLANTED = f"planted-{uuid.uuid4().hex}"
 
-BY_ENVIRONMENT: frozenset[str] = frozenset()
+BY_ENVIRONMENT = frozenset({"_SPARK_AUTH_SECRET", "MB_DB_PASS", "MB_ENCRYPTION_SECRET_KEY"})
 """Variables by which a server takes a secret because it takes it no other way: its start script reads the
 file and sets them for the server's own process. docs/security.md names each."""
 
