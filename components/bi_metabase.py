@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 import pulumi_random as random
 
-from components.bi_settings import METADATA, postgres_sources
+from components.bi_settings import METADATA, PRESTO, postgres_sources, presto_catalogs
 from components.options import child_opts
 from components.service import TLS_FOLDER, ca_file
 from components.settings import Access
@@ -199,6 +199,26 @@ def _data_sources(bi: Bi) -> list[Mapping[str, Any]]:
                     "ssl-use-client-auth": False,
                     "ssl-root-cert-options": "local",
                     "ssl-root-cert-path": _CA,
+                },
+            }
+        )
+    catalogs = presto_catalogs(platform.settings)
+    for catalog in catalogs:
+        presto = platform.connect(bi.key, "presto", PRESTO.request)
+        found.append(
+            {
+                "id": f"presto/{catalog}",
+                "name": f"Presto {catalog}",
+                "engine": "starburst" if presto.scheme == "trino" else "presto-jdbc",
+                # To its drivers a catalog is a database. They take a CA in PEM.
+                "details": {
+                    "host": presto.host,
+                    "port": presto.port,
+                    "catalog": catalog,
+                    "user": presto.user,
+                    "password": presto.password,
+                    "ssl": True,
+                    "additional-options": f"SSLTrustStorePath={_CA}",
                 },
             }
         )

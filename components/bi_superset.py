@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components.bi_settings import METADATA, postgres_sources
+from components.bi_settings import METADATA, PRESTO, postgres_sources, presto_catalogs
 from components.connection import Connection
 from components.service import TLS_FOLDER, ca_file, tls_files
 from components.settings import Access
@@ -174,6 +174,23 @@ def _data_sources(bi: Bi) -> list[Mapping[str, Any]]:
                 "name": source.name,
                 "uri": connection.uri,
                 "extra": {"engine_params": {}, "allows_virtual_table_explore": True},
+            }
+        )
+    if catalogs := presto_catalogs(platform.settings):
+        presto = platform.connect(bi.key, "presto", PRESTO.request)
+        trino = presto.scheme == "trino"
+        verify = {"http_scheme": "https", "verify": _CA} if trino else {"requests_kwargs": {"verify": _CA}}
+        found.append(
+            {
+                "id": "presto",
+                "name": "Presto",
+                # The catalog that a query without one means.
+                "uri": replace(presto, path=catalogs[0]).uri,
+                "extra": {
+                    "engine_params": {"connect_args": verify},
+                    "allow_multi_catalog": True,
+                    "allows_virtual_table_explore": True,
+                },
             }
         )
     return found

@@ -207,7 +207,7 @@ def test_sql_on_presto_returns_what_is_there(web: Web) -> None:
         pytest.skip("the stack has no Presto")
     erin = Superset(web, "erin")
     assert erin.query("Presto", "SELECT count(*) AS n FROM tpch.tiny.nation") == [[25]]
-    sql = f"SELECT region, amount FROM shop.public.{TABLE} ORDER BY region"
+    sql = f"SELECT region, amount FROM postgres.public.{TABLE} ORDER BY region"
     assert erin.query("Presto", sql) == [["north", 3], ["south", 39]]
 
 

@@ -76,6 +76,25 @@ def test_a_database_named_like_its_own_is_refused() -> None:
     assert any('"bi" is the database of service bi' in line for line in lines)
 
 
+@pytest.mark.parametrize(("engine", "scheme"), [("trino", "trino"), ("prestodb", "presto")])
+def test_presto_is_a_data_source_where_it_is_on(engine: str, scheme: str) -> None:
+    presto = json.dumps({"presto": {"engine": engine}})
+    (_, source) = wanted(made(values=presto))["data_sources"]
+    assert (source["id"], source["name"]) == ("presto", "Presto")
+    assert source["uri"].startswith(f"{scheme}://bi:planted-password-credential-presto-bi-password-")
+    assert "@presto:8443/postgres" in source["uri"]
+    ca = "/run/millrace/tls/ca.crt"
+    arguments = (
+        {"http_scheme": "https", "verify": ca} if scheme == "trino" else {"requests_kwargs": {"verify": ca}}
+    )
+    assert source["extra"]["engine_params"] == {"connect_args": arguments}
+    assert source["extra"]["allow_multi_catalog"] is True
+    (_, *sources) = wanted(made("metabase", values=presto))["data_sources"]
+    assert [s["id"] for s in sources] == ["presto/postgres", "presto/tpch"]
+    assert {s["engine"] for s in sources} == {"starburst" if scheme == "trino" else "presto-jdbc"}
+    assert all(s["details"]["additional-options"] == f"SSLTrustStorePath={ca}" for s in sources)
+
+
 # -- mistakes
 
 
