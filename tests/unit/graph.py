@@ -19,7 +19,7 @@ import pulumi
 import pytest
 from google.protobuf.struct_pb2 import Struct, Value
 from pulumi.runtime import mocks
-from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.settings import SETTINGS, set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
 import components.platform
@@ -255,6 +255,9 @@ def run(program: Callable[[], None], *, stack: str = "test", project: str = "mil
     def isolated() -> None:
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
+        # Outputs that other tests made outside of a program wait in loops that are closed by now.
+        SETTINGS.outputs.clear()
+        SETTINGS.rpc_manager.clear()
         try:
             pulumi.runtime.set_mocks(_Mocks(), project=project, stack=stack, monitor=_Monitor(graph))
             # set_mocks makes a stack of its own, which would have to end before the program's begins.

@@ -19,6 +19,8 @@ from fake_services import FAKES
 from graph import PLANTED, Graph, Node, bare, plain_texts, platform, run
 from millrace.engine import Engine, EngineError, HostSettings
 
+from components.checks import needs_of
+from components.settings import load
 from components.targets import docker_resources
 
 FAKE: dict[str, Any] = {
@@ -333,8 +335,17 @@ def label_or_none(node: Node) -> str | None:
 def links(graph: Graph, needs: set[tuple[str, str]]) -> set[frozenset[str]]:
     """Pairs of services that may talk: by need, or because the proxy publishes one."""
     services = {label(node, "service") for node in graph.containers}
-    routed = {"app", "big_store", "object_store", "portal"} & services
+    routed = services - {"database", "kafka", "postgres", "proxy"}
     return {frozenset(pair) for pair in needs} | {frozenset(("proxy", service)) for service in routed}
+
+
+def declared() -> set[tuple[str, str]]:
+    """What the services of the development stack say that they need."""
+    config = yaml.safe_load(STACK_FILE.read_text())["config"]
+    settings = load(
+        {key.removeprefix("millrace:"): value for key, value in config.items()}, "Pulumi.dev.yaml"
+    )
+    return {(key, need.service) for key in settings.services for need in needs_of(settings, key)}
 
 
 @pytest.mark.parametrize(
@@ -343,7 +354,7 @@ def links(graph: Graph, needs: set[tuple[str, str]]) -> set[frozenset[str]]:
         (lambda: fake(), {("app", "database")}),
         (lambda: fake(app={"use_store": True}), {("app", "database"), ("app", "big_store")}),
         (lambda: fake(tls=LETSENCRYPT), {("app", "database")}),
-        (lambda: real(), set()),
+        (lambda: real(), declared()),
     ],
 )
 def test_services_share_a_network_exactly_when_one_needs_the_other(make: Any, needs: Any) -> None:
