@@ -80,11 +80,11 @@ class AirflowSettings(ServiceSettings):
     warehouse_privilege: Privilege = Privilege.READ_WRITE
     """What tasks may do in each database of `postgres.databases`: read-only, read-write or owner."""
     buckets: tuple[BucketName, ...] = ("lake",)
-    """Buckets that tasks may read and write; made when nobody declares them."""
+    """Buckets that tasks may read and write, `lake` without it; made when nobody declares them."""
     kafka_read: tuple[TopicPattern, ...] = ("*",)
-    """Topics that tasks may read, where Kafka is on; `x*` for all that start with x."""
+    """Topics that tasks may read, where Kafka is on; `x*` for all that start with x; all without it."""
     kafka_write: tuple[TopicPattern, ...] = ("*",)
-    """Topics that tasks may write, where Kafka is on."""
+    """Topics that tasks may write, where Kafka is on, likewise."""
     egress: bool = False
     """Let tasks and triggers open connections to the outside."""
     log_retention_days: Days = 30

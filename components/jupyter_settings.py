@@ -52,9 +52,9 @@ class JupyterSettings(ServiceSettings):
     postgres_privilege: Privilege = Privilege.READ_ONLY
     """read-only, read-write or owner, in every database of the settings."""
     kafka_read: tuple[Line, ...] = ("*",)
-    """Topics to read: names, or prefixes such as `orders-*`; `*` for all."""
+    """Topics to read: names, or prefixes such as `orders-*`; `*`, and nothing given, for all."""
     kafka_write: tuple[Line, ...] = ()
-    """Topics to write to."""
+    """Topics to write to, likewise; none without it."""
     presto_write: bool = False
     """Let queries change the lake."""
     notebooks_folder: Line = "configs/jupyter/examples"

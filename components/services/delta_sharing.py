@@ -37,7 +37,7 @@ _TABLES = uuid.UUID("5f0f8f9e-7d0c-5d35-9f5e-2f9a4f1f8a11")
 class DeltaSharing(Service):
     """Delta Sharing server: shares of Delta tables for recipients with a token each.
 
-    Tables' files are read from the object store itself, at addresses signed for an hour.
+    Tables' files are read from the object store itself, at addresses signed for `url_minutes`.
     """
 
     key = "delta_sharing"
