@@ -28,8 +28,10 @@ from sharing_server.access import Gate
 from sharing_server.app import create_app
 
 TOKENS = {"all": "token-of-all", "some": "token-of-some", "late": "token-of-late", "inside": "token-inside"}
+TOKENS["soon"] = "token-of-soon"
 PREFIX = "/delta-sharing"
 URL_ENDS = 1_900_000_000_000
+SOON = dt.datetime(2099, 1, 1, tzinfo=dt.UTC)
 COMMITTED = 1_700_000_000_000
 """Time of version 0; each further version is a minute later (ms since 1970)."""
 
@@ -54,8 +56,10 @@ class LocalStorage:
         for path in sorted((Path(location) / folder).iterdir(), reverse=True):
             yield path.name, round(path.stat().st_mtime * 1000)
 
-    def sign(self, location: str, path: str, urls: str) -> tuple[str, int]:
-        return f"https://{urls}.example/{Path(location).name}/{path}", URL_ENDS
+    def sign(self, location: str, path: str, urls: str, until: dt.datetime | None) -> tuple[str, int]:
+        return f"https://{urls}.example/{Path(location).name}/{path}", URL_ENDS if until is None else int(
+            until.timestamp() * 1000
+        )
 
 
 def rows(ids: Iterable[int]) -> pa.Table:
@@ -130,6 +134,7 @@ def client_of(tables: Mapping[str, config.Table], **settings: Any) -> TestClient
         recipient("some", shares=frozenset({"sales"})),
         recipient("late", expires=dt.datetime(2020, 1, 1, tzinfo=dt.UTC)),
         recipient("inside", urls="internal"),
+        recipient("soon", expires=SOON),
     ]
     values = {"predicate_hints": True, **settings}
     app = create_app(config.Settings(shares=shares, **values), Gate(recipients), LocalStorage(), lambda: None)

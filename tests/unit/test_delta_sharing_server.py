@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable, write_deltalake
 from sharing_sample import (
     COMMITTED,
     PREFIX,
+    SOON,
     TOKENS,
     URL_ENDS,
     Asker,
@@ -22,6 +30,7 @@ from sharing_sample import (
     of,
 )
 from sharing_server import config
+from sharing_server.storage import S3Storage
 
 
 @pytest.fixture(scope="module")
@@ -354,6 +363,27 @@ def test_history_from_a_version_on(client: Any) -> None:
         assert "since version 2" in error(answer, 400, "INVALID_PARAMETER_VALUE")
 
 
+# -- addresses of files
+
+
+def test_addresses_end_with_their_recipient(client: Any) -> None:
+    ends = {file["expirationTimestamp"] for file in of("file", Asker(client, who="soon").query())}
+    assert ends == {int(SOON.timestamp() * 1000)}
+    changed = of("add", Asker(client, "plain", who="soon").query(startingVersion=0))
+    assert {file["expirationTimestamp"] for file in changed} == ends
+
+
+@pytest.mark.parametrize(("left", "lifetime"), [(None, 600), (3600.0, 600), (90.0, 90), (0.2, 1), (-5.0, 1)])
+def test_what_the_store_signs_ends_with_the_recipient(left: float | None, lifetime: int) -> None:
+    keys = config.Keys("https://store:9000", "key", "secret", public_endpoint="https://s3.example")
+    until = None if left is None else datetime.now(UTC) + timedelta(seconds=left)
+    url, ends = S3Storage(keys, 600).sign("s3a://lake/t", "a.parquet", "public", until)
+    assert url.startswith("https://s3.example/lake/t/a.parquet?")
+    (signed,) = parse_qs(urlsplit(url).query)["X-Amz-Expires"]
+    assert 0 <= lifetime - int(signed) <= 1
+    assert abs(ends / 1000 - time.time() - int(signed)) < 5
+
+
 # -- pages, end of the answer, refreshing
 
 
@@ -370,6 +400,32 @@ def test_files_in_pages(orders: Asker, place: Path) -> None:
             break
     assert pages == 2
     assert ids(place, files) == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
+
+
+def test_pages_fit_together_though_the_log_is_written_anew_between_them(tmp_path: Path) -> None:
+    place = tmp_path / "t"
+    for number in range(12):
+        write_deltalake(place, pa.table({"id": [number]}), mode="append")
+    every, token = [], None
+    for turn in range(4):
+        # As after a restart, when the log is read from a checkpoint that somebody else has just written.
+        DeltaTable(place).create_checkpoint()
+        _reorder(next((place / "_delta_log").glob("*.checkpoint.parquet")), turn)
+        asker = Asker(client_of({"orders": config.Table("orders", str(place))}))
+        found = asker.query(maxFiles=3, **({"pageToken": token} if token else {}))
+        every += of("file", found)
+        token = of("endStreamAction", found)[0].get("nextPageToken")
+    assert token is None
+    assert ids(place, every) == list(range(12))
+
+
+def _reorder(checkpoint: Path, turn: int) -> None:
+    """Another order of the rows each time; the first two stay, as they say what the table is."""
+    table = pq.read_table(checkpoint)
+    files = [i for i in range(table.num_rows) if table["add"][i].as_py()]
+    others = [i for i in range(table.num_rows) if i not in files]
+    random.Random(turn).shuffle(files)
+    pq.write_table(table.take(others + files), checkpoint)
 
 
 def test_a_page_belongs_to_its_query(orders: Asker, client: Any) -> None:
@@ -403,7 +459,7 @@ def test_an_answer_that_breaks_off_says_so(folder: Path) -> None:
     client = client_of({"orders": config.Table("orders", str(folder / "orders"))})
     signed: list[str] = []
 
-    def sign(self: Any, location: str, path: str, urls: str) -> tuple[str, int]:
+    def sign(self: Any, location: str, path: str, urls: str, until: Any) -> tuple[str, int]:
         if len(signed) == 2:
             raise OSError("secret detail")
         signed.append(path)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import threading
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -28,7 +29,7 @@ _ICT = "delta.enableInCommitTimestamps"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A table at one version. ``files`` is an Arrow table with a row for each data file."""
+    """A table at one version. ``files`` is an Arrow table of one batch, with a row for each data file."""
 
     version: int
     protocol: dict[str, Any]
@@ -64,13 +65,22 @@ class Snapshot:
         return sum(row["size_bytes"] or 0 for row in self._columns("size_bytes"))
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Data files: path, size_bytes, modification_time, num_records, null_count, min, max, partition."""
-        return self._columns(*self.files.schema.names)
+        """Data files: path, size_bytes, modification_time, num_records, null_count, min, max, partition.
 
-    def _columns(self, *names: str) -> Iterator[dict[str, Any]]:
+        They come by path: pages rely on places that stay the same for as long as the version exists. The log
+        has no such order, as a checkpoint may be written anew at any time.
+        """
+        return self._columns(*self.files.schema.names, order=self._by_path)
+
+    @cached_property
+    def _by_path(self) -> Sequence[int]:
+        paths = [row["path"] for row in self._columns("path")]
+        return array("L", sorted(range(len(paths)), key=paths.__getitem__))
+
+    def _columns(self, *names: str, order: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
         for batch in self.files.to_batches():
             columns = {name: batch.column(name) for name in names}
-            for index in range(batch.num_rows):
+            for index in range(batch.num_rows) if order is None else order:
                 yield {name: column[index].as_py() for name, column in columns.items()}
 
 
@@ -255,7 +265,7 @@ def _freeze(table: DeltaTable) -> Snapshot:
         version=table.version(),
         protocol=protocol,
         metadata={name: value for name, value in described.items() if value is not None},
-        files=table.get_add_actions(flatten=False),
+        files=table.get_add_actions(flatten=False).combine_chunks(),
     )
 
 

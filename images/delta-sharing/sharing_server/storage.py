@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -37,8 +37,13 @@ class Storage(Protocol):
     def listing(self, location: str, folder: str) -> Iterator[tuple[str, int]]:
         """Names in a folder, each with the time of its last change in ms since 1970."""
 
-    def sign(self, location: str, path: str, urls: Literal["public", "internal"]) -> tuple[str, int]:
-        """An address that anyone can read the file at for a while, and when it ends (ms since 1970)."""
+    def sign(
+        self, location: str, path: str, urls: Literal["public", "internal"], until: datetime | None
+    ) -> tuple[str, int]:
+        """An address that anyone can read the file at for a while, and when it ends (ms since 1970).
+
+        It ends no later than ``until``.
+        """
 
 
 class S3Storage:
@@ -83,16 +88,21 @@ class S3Storage:
             for entry in chunk:
                 yield entry["path"].rpartition("/")[2], int(entry["last_modified"].timestamp() * 1000)
 
-    def sign(self, location: str, path: str, urls: Literal["public", "internal"]) -> tuple[str, int]:
+    def sign(
+        self, location: str, path: str, urls: Literal["public", "internal"], until: datetime | None
+    ) -> tuple[str, int]:
         """A signed address at the endpoint that the recipient reaches."""
         bucket, prefix = _place(location)
         public = self._keys.public_endpoint
         if urls == "public" and public is None:
             raise unsupported("files are not offered outside the platform")
         store = self._store(bucket, public if urls == "public" and public else self._keys.endpoint)
-        ends = int((time.time() + self._lifetime) * 1000)
+        now = time.time()
+        # S3 counts whole seconds, and at least one.
+        left = self._lifetime if until is None else max(1, int(until.timestamp() - now))
+        lifetime = min(self._lifetime, left)
         key = f"{prefix}/{object_path(path)}"
-        return str(obstore.sign(store, "GET", key, timedelta(seconds=self._lifetime))), ends
+        return str(obstore.sign(store, "GET", key, timedelta(seconds=lifetime))), int((now + lifetime) * 1000)
 
     def reachable(self, location: str) -> None:
         """Raises whatever is in the way of listing the bucket; an empty one is fine."""

@@ -264,11 +264,12 @@ class Reader:
         return version
 
     def _writer(self, snapshot: Snapshot, client: Capabilities) -> Writer:
-        urls: Literal["public", "internal"] = self._caller.recipient.urls
+        recipient = self._caller.recipient
+        urls: Literal["public", "internal"] = recipient.urls
         return Writer(
             format=choose(snapshot, client),
             snapshot=snapshot,
-            sign=lambda path: self._storage.sign(self._table.location, path, urls),
+            sign=lambda path: self._storage.sign(self._table.location, path, urls, recipient.expires),
             history=self._table.history,
         )
 
