@@ -20,7 +20,6 @@ from components.spark_settings import (
     encoded_key,
     encryption_properties,
     job_properties,
-    may_stop_jobs,
     properties_text,
     token,
 )
@@ -272,7 +271,7 @@ class Cluster:
             f"spark.{_FILTER}.param.secretKey": self.tokens.apply(encoded_key),
             "spark.ui.reverseProxy": "true" if namespace == "standalone" else "false",
             "spark.ui.reverseProxyUrl": self.url,
-            "spark.ui.killEnabled": str(may_stop_jobs(self.settings)).lower(),
+            "spark.ui.killEnabled": "false",
         }
 
     # -- connectors, where the image is the official one

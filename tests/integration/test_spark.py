@@ -298,6 +298,10 @@ def test_a_job_outlives_its_worker(stack: Stack, runner: Driver, keys: dict[str,
     page = stack.http("spark", f"/proxy/{app['id']}/jobs/", user="erin")
     assert page.status_code == 200
     assert "slow" in page.text
+    # What buttons would send, if there were any: any site could make a browser send it. See below for the sum.
+    stack.http("spark", f"/proxy/{app['id']}/jobs/job/kill/?id=0", user="erin")
+    for path, what in ((f"/proxy/{app['id']}/jobs/job/kill/", "0"), ("/app/kill/", app["id"])):
+        stack.http("spark", path, user="erin", method="POST", data={"id": what, "terminate": "true"})
     # As a crash does: what is killed by the engine's API is not started again.
     os.kill(container.attrs["State"]["Pid"], signal.SIGKILL)
     running.join(900)
