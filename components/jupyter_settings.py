@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from components.delta_sharing_settings import ShareAccess
-from components.kafka_settings import KafkaAccess
+from components.kafka_settings import KafkaAccess, TopicPattern
 from components.object_store_settings import Bucket, BucketName, BucketPrivilege
 from components.postgres_settings import DatabaseAccess, PostgresSettings, Privilege
 from components.presto_settings import QueryAccess
@@ -51,9 +51,9 @@ class JupyterSettings(ServiceSettings):
     """read-write, read-only or write-only."""
     postgres_privilege: Privilege = Privilege.READ_ONLY
     """read-only, read-write or owner, in every database of the settings."""
-    kafka_read: tuple[Line, ...] = ("*",)
+    kafka_read: tuple[TopicPattern, ...] = ("*",)
     """Topics to read: names, or prefixes such as `orders-*`; `*`, and nothing given, for all."""
-    kafka_write: tuple[Line, ...] = ()
+    kafka_write: tuple[TopicPattern, ...] = ()
     """Topics to write to, likewise; none without it."""
     presto_write: bool = False
     """Let queries change the lake."""

@@ -78,9 +78,9 @@ class Airflow(Service):
         self.deploy(self._triggerer(), after=[rotated])
 
     def connections(self) -> Mapping[str, Any]:
-        """Addresses of the web page and the REST API."""
-        out = {"url": self._public(self.hostname)}
-        return out | ({"api_url": self._public(_API_HOST)} if self.settings.api_route else {})
+        """Addresses of the web page and the REST API: one inside the platform, two through the proxy."""
+        out = {"url": f"https://{self.hostname}:{PORT}", "public_url": self._public(self.hostname)}
+        return out | ({"public_api_url": self._public(_API_HOST)} if self.settings.api_route else {})
 
     # -- programs
 

@@ -44,8 +44,12 @@ class Bi(Service):
         (bi_superset if self.settings.engine == "superset" else bi_metabase).build(self)
 
     def connections(self) -> Mapping[str, Any]:
-        """Where people open it."""
-        return {"engine": self.settings.engine, "url": self.public_url()}
+        """Where it is inside the platform, and where people open it."""
+        scheme, port = (
+            ("https", bi_superset.PORT) if self.settings.engine == "superset" else ("http", bi_metabase.PORT)
+        )
+        inside = f"{scheme}://{self.hostname}:{port}"
+        return {"engine": self.settings.engine, "url": inside, "public_url": self.public_url()}
 
     def public_url(self, host: str | None = None) -> str:
         """Address of the service through the proxy, or of another host of the domain."""

@@ -82,8 +82,8 @@ class DeltaSharing(Service):
     def connections(self) -> Mapping[str, Any]:
         """Where the server is, and each recipient's profile file: what their client is given."""
         return {
-            "endpoint": self._public(_HOST, f"/{_PREFIX}"),
-            "internal_endpoint": f"https://{self.hostname}:{_PORT}/{_PREFIX}",
+            "endpoint": f"https://{self.hostname}:{_PORT}/{_PREFIX}",
+            "public_endpoint": self._public(_HOST, f"/{_PREFIX}"),
             "profiles": {recipient.name: self._profile(recipient.name, recipient.expires_at)
                          for recipient in self.settings.recipients},
         }  # fmt: skip

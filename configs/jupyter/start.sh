@@ -24,9 +24,11 @@ export PATH PYTHONPATH PIP_TARGET
 export HOME=$home TMPDIR=$home/tmp SPARK_LOCAL_DIRS=$home/tmp SHELL=/bin/bash
 export JUPYTER_RUNTIME_DIR=/tmp/jupyter JUPYTER_CONFIG_DIR=$home/.jupyter JUPYTER_DATA_DIR=$home/.local/share/jupyter
 export IPYTHONDIR=$home/.ipython MPLCONFIGDIR=$home/.cache/matplotlib
-# What Python's HTTP clients trust: Debian's CAs are for the outside, which notebooks may be allowed to reach.
-cat /etc/ssl/certs/ca-certificates.crt /run/millrace/tls/ca.crt >/tmp/ca.crt
-export SSL_CERT_FILE=/tmp/ca.crt REQUESTS_CA_BUNDLE=/tmp/ca.crt AWS_CA_BUNDLE=/tmp/ca.crt
+# What clients trust: the platform's CA, and for the outside, which notebooks may be allowed to reach, the bundle
+# that was given or Debian's CAs.
+cat "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" /run/millrace/tls/ca.crt >/tmp/ca.crt
+export SSL_CERT_FILE=/tmp/ca.crt REQUESTS_CA_BUNDLE=/tmp/ca.crt CURL_CA_BUNDLE=/tmp/ca.crt AWS_CA_BUNDLE=/tmp/ca.crt
+export NODE_EXTRA_CA_CERTS=/tmp/ca.crt
 
 rm -rf $home/tmp
 mkdir -p $home/notebooks $home/tmp

@@ -183,7 +183,7 @@ def test_delta_format(shared: Stack) -> None:
 
 
 def client(stack: Stack, token: str) -> DataSharingRestClient:
-    endpoint = stack.outputs_once["connections"]["delta_sharing"]["endpoint"]
+    endpoint = stack.outputs_once["connections"]["delta_sharing"]["public_endpoint"]
     return DataSharingRestClient(
         DeltaSharingProfile(share_credentials_version=1, endpoint=endpoint, bearer_token=token), num_retries=0
     )

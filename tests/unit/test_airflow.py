@@ -332,12 +332,13 @@ def test_routes(graph: Graph, changed: Graph) -> None:
     urls = bare(graph.outputs["urls"])
     assert urls["airflow"]["access"] == "user" and urls["airflow-api"]["access"] == "public"
     assert bare(graph.outputs["connections"])["airflow"] == {
-        "url": "https://airflow.data.test.example:8443",
-        "api_url": "https://airflow-api.data.test.example:8443",
+        "url": "https://airflow:8443",
+        "public_url": "https://airflow.data.test.example:8443",
+        "public_api_url": "https://airflow-api.data.test.example:8443",
     }
     assert "airflow-api" not in changed.outputs["urls"]
     assert changed.outputs["urls"]["airflow"]["access"] == "engineer"
-    assert "api_url" not in bare(changed.outputs["connections"])["airflow"]
+    assert "public_api_url" not in bare(changed.outputs["connections"])["airflow"]
 
 
 def test_tasks_call_out_only_when_they_may(graph: Graph, changed: Graph) -> None:

@@ -229,6 +229,8 @@ def test_without_a_public_store_addresses_are_those_inside() -> None:
 def test_profiles(graph: Any) -> None:
     offered = bare(graph.outputs["connections"])["delta_sharing"]
     tokens = bare(graph.outputs["credentials"])["delta_sharing"]
+    assert offered["endpoint"] == "https://delta-sharing:8443/delta-sharing"
+    assert offered["public_endpoint"] == "https://sharing.data.test.example:8443/delta-sharing"
     profiles = {name: json.loads(text) for name, text in offered["profiles"].items()}
     assert profiles["auditor"] == {
         "shareCredentialsVersion": 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,6 +64,8 @@ def mistakes(**values: Any) -> list[str]:
         ({"driver_memory_mib": 128}, "driver_memory_mib: must be greater than or equal to 512"),
         ({"lake_privilege": "all"}, "lake_privilege: must be"),
         ({"postgres_privilege": "read"}, "postgres_privilege: must be"),
+        ({"kafka_read": ["a b"]}, "kafka_read[0]: not a topic name"),
+        ({"kafka_write": ["*-orders"]}, "kafka_write[0]: not a topic name"),
     ],
 )
 def test_each_mistake_is_one_line(values: dict[str, Any], line: str) -> None:
@@ -120,7 +123,11 @@ def test_it_connects_to_what_is_on(graph: Any) -> None:
         == "jupyter"
     )
     assert found["delta_sharing"]["endpoint"] == "https://delta-sharing:8443/delta-sharing"
-    assert bare(graph.outputs["connections"])["jupyter"]["services"] == sorted(found)
+    assert bare(graph.outputs["connections"])["jupyter"] == {
+        "url": "https://jupyter:8888",
+        "public_url": "https://jupyter.data.localhost",
+        "services": sorted(found),
+    }
 
 
 @pytest.mark.parametrize("off", ["postgres", "spark", "delta_sharing", "kafka", "presto"])
@@ -171,6 +178,35 @@ def test_drivers_run_on_the_cluster(graph: Any) -> None:
     assert found["spark.driver.extraJavaOptions"].endswith("-Djava.io.tmpdir=/var/lib/millrace/jupyter/tmp")
     assert "trustStore" in found["spark.driver.extraJavaOptions"]
     assert found["spark.local.dir"] == "/var/lib/millrace/jupyter/tmp"
+    # Its page asks nobody who they are.
+    assert found["spark.ui.killEnabled"] == "false"
+
+
+@pytest.mark.parametrize("given", [None, "given.crt"])
+def test_clients_trust_the_platform_and_what_they_are_given(tmp_path: Path, given: str | None) -> None:
+    (tmp_path / "bin").mkdir()
+    started = tmp_path / "bin" / "jupyter"
+    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE")
+    started.write_text("#!/bin/sh\ncat " + " ".join(f'"${name}"' for name in names) + "\n")
+    started.chmod(0o755)
+    for name in ("roots", "platform", "given"):
+        (tmp_path / f"{name}.crt").write_text(f"{name}\n")
+    script = Path("configs/jupyter/start.sh").read_text()
+    for path, own in (
+        ("/etc/ssl/certs/ca-certificates.crt", "roots.crt"),
+        ("/run/millrace/tls/ca.crt", "platform.crt"),
+        ("/tmp/ca.crt", "made.crt"),
+        ("/var/lib/millrace/jupyter", "home"),
+        ("/opt/jupyter/bin/jupyter", "none"),
+    ):
+        assert path in script
+        script = script.replace(path, str(tmp_path / own))
+    # As the platform sets them where it gives a bundle, which has the public roots already.
+    bundle = dict.fromkeys(names, str(tmp_path / given)) if given else {}
+    environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", **bundle}
+    done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{'given' if given else 'roots'}\nplatform\n" * len(names)
 
 
 # -- security
