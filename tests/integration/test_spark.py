@@ -298,7 +298,7 @@ def test_a_job_outlives_its_worker(stack: Stack, runner: Driver, keys: dict[str,
     page = stack.http("spark", f"/proxy/{app['id']}/jobs/", user="erin")
     assert page.status_code == 200
     assert "slow" in page.text
-    # What buttons would send, if there were any: any site could make a browser send it. See below for the sum.
+    # What buttons would send, and any site could make a browser send. The sum below shows that nothing stopped.
     stack.http("spark", f"/proxy/{app['id']}/jobs/job/kill/?id=0", user="erin")
     for path, what in ((f"/proxy/{app['id']}/jobs/job/kill/", "0"), ("/app/kill/", app["id"])):
         stack.http("spark", path, user="erin", method="POST", data={"id": what, "terminate": "true"})
