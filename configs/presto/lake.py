@@ -1,7 +1,9 @@
 """Keeps Presto's list of the lake's tables what the object store holds. Only Python's own library.
 
 Every Delta table in ``<schema>/<table>`` of the bucket, and each one that the settings name, is registered in
-the catalog ``lake`` once it is there, and taken off the list when its folder is gone. Data is never touched.
+the catalog ``lake`` once it is there, and taken off the list when its folder is gone or the settings name
+another one or none. Data is never touched. What is listed by it, and where, is written to the bucket of the
+list, so that it knows after a restart what has changed meanwhile.
 
     lake.py            look again and again
     lake.py probe      exit 0 when the last look succeeded and is recent
@@ -13,6 +15,7 @@ import base64
 import datetime
 import hashlib
 import hmac
+import http.client
 import json
 import re
 import signal
@@ -36,7 +39,14 @@ COMPARE_EVERY = 20
 
 
 class RefusedError(Exception):
-    """Something refused or did not answer; the message says what."""
+    """Something refused, did not answer or answered nonsense; the message says what.
+
+    ``status`` is the HTTP status of a refusal, else 0.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def fetch(request: urllib.request.Request, context: ssl.SSLContext) -> bytes:
@@ -45,23 +55,31 @@ def fetch(request: urllib.request.Request, context: ssl.SSLContext) -> bytes:
     Raises:
         RefusedError: when there is none after some tries, or it says that the request is wrong.
     """
+    address = request.full_url.partition("?")[0]
     for attempt in range(1, TRIES + 1):
         try:
             with urllib.request.urlopen(request, timeout=60, context=context) as answer:
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
             if (error.code < 500 and error.code != 429) or attempt == TRIES:
-                text = error.read()[:300].decode(errors="replace")
-                raise RefusedError(f"{request.full_url.partition('?')[0]}: {error.code} {text}") from None
-        except OSError as error:
+                raise RefusedError(f"{address}: {error.code} {_reason(error)}", error.code) from None
+        except (OSError, http.client.HTTPException) as error:
+            # The second is what is no answer of HTTP, or ends before its end.
             if attempt == TRIES:
-                raise RefusedError(f"{request.full_url.partition('?')[0]}: {error}") from None
+                raise RefusedError(f"{address}: {error or type(error).__name__}") from None
         time.sleep(attempt)
     raise AssertionError
 
 
+def _reason(error: urllib.error.HTTPError) -> str:
+    try:
+        return error.read(300).decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return str(error.reason)
+
+
 class Store:
-    """Lists a bucket and writes objects over S3, with requests signed by AWS Signature Version 4."""
+    """Lists a bucket, reads and writes objects over S3, with requests signed by AWS Signature Version 4."""
 
     def __init__(self, settings: dict[str, Any], context: ssl.SSLContext) -> None:
         self.endpoint, self.bucket = settings["endpoint"], settings["bucket"]
@@ -92,7 +110,11 @@ class Store:
     def _list(self, **query: str) -> ElementTree.Element:
         values = sorted({"list-type": "2", "encoding-type": "url", **query}.items())
         text = "&".join(f"{quote(key)}={quote(value)}" for key, value in values)
-        root = ElementTree.fromstring(self._ask("GET", f"/{self.bucket}", text))
+        body = self._ask("GET", f"/{self.bucket}", text)
+        try:
+            root = ElementTree.fromstring(body)
+        except ElementTree.ParseError as error:
+            raise RefusedError(f"list of bucket {self.bucket}: no XML: {error}") from None
         for element in root.iter():
             if element.tag.rpartition("}")[2] in ("Key", "Prefix") and element.text:
                 element.text = urllib.parse.unquote(element.text)
@@ -101,6 +123,15 @@ class Store:
     def put(self, bucket: str, key: str, document: dict[str, Any]) -> None:
         """Write an object in JSON."""
         self._ask("PUT", f"/{bucket}/{key}", "", json.dumps(document).encode())
+
+    def get(self, bucket: str, key: str) -> bytes | None:
+        """An object, or None when there is none."""
+        try:
+            return self._ask("GET", f"/{bucket}/{key}", "")
+        except RefusedError as failure:
+            if failure.status == 404:
+                return None
+            raise
 
     def _ask(self, method: str, path: str, query: str, body: bytes = b"") -> bytes:
         request = urllib.request.Request(
@@ -164,7 +195,11 @@ class Presto:
         )
         rows: list[list[Any]] = []
         while True:
-            answer = json.loads(fetch(request, self.context))
+            body = fetch(request, self.context)
+            try:
+                answer = json.loads(body)
+            except ValueError as error:
+                raise RefusedError(f"{self.url}: no JSON: {error}") from None
             rows += answer.get("data") or []
             if error := answer.get("error"):
                 raise RefusedError(f"{error.get('errorName')}: {error.get('message')}")
@@ -181,8 +216,9 @@ class Keeper:
         self.store, self.presto = Store(settings, context), Presto(settings, context)
         self.trino = settings["engine"] == "trino"
         self.bucket, self.declared = settings["bucket"], dict(settings["tables"])
-        self.metastore = settings["metastore"]
-        self.seen: dict[str, str] = {}
+        self.metastore, self.record = settings["metastore"], f"keeper/{settings['engine']}.json"
+        self.kept: dict[str, str] | None = None
+        """Where each table lies that it keeps on the list, as the record has it; None before that is read."""
         self.rounds, self.even = 0, False
         self.said: set[str] = set()
 
@@ -192,9 +228,11 @@ class Keeper:
         Raises:
             RefusedError: when the object store or Presto cannot be asked.
         """
-        found = self._found()
+        if self.kept is None:
+            self.kept = self._read()
+        found = {name: f"s3://{self.bucket}/{folder}" for name, folder in self._found().items()}
         self.rounds += 1
-        if self.even and found == self.seen and self.rounds % COMPARE_EVERY:
+        if self.even and found == self.kept and self.rounds % COMPARE_EVERY:
             return
         listed = {
             f"{schema}.{table}"
@@ -204,26 +242,48 @@ class Keeper:
             )
         }
         schemas = {row[0] for row in self.presto.run("SHOW SCHEMAS FROM lake")}
+        # What is listed and was never kept is somebody's who works by hand, unless it lies where it would be.
+        now = {name: self.kept.get(name, found[name]) for name in found.keys() & listed}
+        now |= {name: place for name, place in self.kept.items() if name in listed}
         refused = False
-        for name, folder in sorted(found.items()):
-            if name in listed:
+        for name, place in sorted(now.items()):
+            if found.get(name) != place:
+                try:
+                    self._unregister(*name.split("."))
+                except RefusedError as failure:
+                    refused = True
+                    self._say(f"{name} cannot be taken off the list: {failure}")
+                else:
+                    del now[name]
+                    self._say(f"{name} taken off the list: it is no longer at {place}", again=True)
+        for name, place in sorted(found.items()):
+            if name in now:
                 continue
             schema, table = name.split(".")
             try:
                 if schema not in schemas:
                     self._make_schema(schema)
                     schemas.add(schema)
-                self._register(schema, table, f"s3://{self.bucket}/{folder}")
+                self._register(schema, table, place)
             except RefusedError as failure:
                 refused = True
                 self._say(f"{name} cannot be registered: {failure}")
             else:
-                self._say(f"{name} registered at s3://{self.bucket}/{folder}", again=True)
-        for name in sorted((self.seen.keys() - found.keys()) & listed):
-            schema, table = name.split(".")
-            self._unregister(schema, table)
-            self._say(f"{name} taken off the list: its folder is gone", again=True)
-        self.seen, self.even = found, not refused
+                now[name] = place
+                self._say(f"{name} registered at {place}", again=True)
+        if now != self.kept:
+            self.store.put(self.metastore, self.record, now)
+        self.kept, self.even = now, not refused
+
+    def _read(self) -> dict[str, str]:
+        body = self.store.get(self.metastore, self.record)
+        if body is None:
+            return {}
+        try:
+            return {str(name): str(place) for name, place in json.loads(body).items()}
+        except (ValueError, AttributeError):
+            self._say(f"{self.metastore}/{self.record} cannot be read and is written anew")
+            return {}
 
     def _found(self) -> dict[str, str]:
         found: dict[str, str] = {}

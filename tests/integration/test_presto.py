@@ -5,6 +5,7 @@ All of it runs with Trino, one container, and again with PrestoDB, coordinator a
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -240,6 +241,20 @@ def test_readers_cannot_write(stack: Stack) -> None:
     assert rows(stack, "SELECT count(*) FROM postgres.public.people") == [[2]]
 
 
+def test_nobody_hands_a_query_to_the_database_behind_a_catalog(stack: Stack) -> None:
+    if not is_trino(stack):
+        pytest.skip("PrestoDB has no functions that do")
+    sql = "SELECT * FROM TABLE(postgres.system.query(query => 'SELECT name FROM people'))"
+    for user in ("uma", "erin", "ada"):
+        assert "Access Denied" in refusal(stack, sql, user)
+    # Procedures are the other way.
+    execute = "CALL postgres.system.execute(query => 'SELECT 1')"
+    for user in ("uma", "erin"):
+        assert "Access Denied" in refusal(stack, execute, user)
+    unregister = "CALL lake.system.unregister_table(schema_name => 'sales', table_name => 'orders')"
+    assert "Access Denied" in refusal(stack, unregister, "uma")
+
+
 def test_engineers_write_to_the_lake(stack: Stack) -> None:
     if not is_trino(stack):
         pytest.skip("PrestoDB's Delta connector only reads")
@@ -249,6 +264,14 @@ def test_engineers_write_to_the_lake(stack: Stack) -> None:
     try:
         assert rows(stack, "SELECT amount FROM lake.sales.totals ORDER BY buyer") == [[3.5], [4.0]]
         assert "Access Denied" in refusal(stack, "DELETE FROM lake.sales.totals", "uma")
+        # Views use functions with their owner's rights, and the lake's history is a function of its own.
+        rows(
+            stack,
+            "CREATE VIEW lake.sales.most AS SELECT max(amount) AS amount FROM lake.sales.totals",
+            "erin",
+        )
+        assert rows(stack, "SELECT amount FROM lake.sales.most") == [[4.0]]
+        rows(stack, "DROP VIEW lake.sales.most", "erin")
         # It lies where other programs look for it.
         assert objects(stack, "sales/totals/_delta_log/")
     finally:
@@ -294,6 +317,26 @@ def test_tables_come_and_go_with_their_folders(stack: Stack) -> None:
         client.remove_object("lake", name)
     wait_until(lambda: not tables(stack, "fresh"), seconds=60, every=2)
     wait_until(lambda: "archive" not in tables(stack, "sales"), seconds=60, every=2)
+
+
+def test_the_keeper_mends_after_a_restart_what_it_had_listed_elsewhere(stack: Stack) -> None:
+    until_listed(stack, "sales.orders")
+    client = object_store(stack, "presto")
+    key = f"keeper/{stack.config['presto'].get('engine', 'trino')}.json"
+
+    def record() -> dict[str, str]:
+        return dict(client.get_object("presto-metastore", key).json())
+
+    right = wait_until(lambda: record() if "sales.orders" in record() else None, seconds=30)
+    assert right["sales.orders"] == "s3://lake/sales/orders"
+    # As if other settings had been in force before.
+    wrong = json.dumps({**right, "sales.orders": "s3://lake/elsewhere"}).encode()
+    stack.container("presto-lake").stop()
+    client.put_object("presto-metastore", key, io.BytesIO(wrong), len(wrong))
+    stack.container("presto-lake").start()
+    wait_until(lambda: record() == right, seconds=60, every=1)
+    assert b"sales.orders taken off the list" in stack.container("presto-lake").logs()
+    assert rows(stack, "SELECT count(*) FROM lake.sales.orders") == [[3]]
 
 
 # -- the cluster

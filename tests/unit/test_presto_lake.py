@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
+import io
+import json
+import re
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,6 +43,10 @@ class FakeStore:
     def put(self, bucket: str, key: str, document: dict[str, Any]) -> None:
         self.written[f"{bucket}/{key}"] = document
 
+    def get(self, bucket: str, key: str) -> bytes | None:
+        found = self.written.get(f"{bucket}/{key}")
+        return None if found is None else json.dumps(found).encode()
+
 
 class FakePresto:
     """Answers the keeper's questions and remembers its statements."""
@@ -55,16 +65,30 @@ class FakePresto:
         if self.refuses and self.refuses in statement:
             raise self.error("no")
         self.said.append(statement)
+        if found := re.search(
+            r"(un)?register_table\(schema_name => '(\w+)', table_name => '(\w+)'", statement
+        ):
+            gone, *name = found.groups()
+            self.listed = [entry for entry in self.listed if entry != name] + ([] if gone else [name])
         return []
+
+
+RECORD = "list/keeper/trino.json"
 
 
 @pytest.fixture
 def keeper(lake: ModuleType) -> Any:
-    made = lake.Keeper.__new__(lake.Keeper)
-    made.store, made.presto = FakeStore(), FakePresto(lake.RefusedError)
-    made.trino, made.bucket, made.declared, made.metastore = True, "lake", {}, "list"
-    made.seen, made.rounds, made.even, made.said = {}, 0, False, set()
-    return made
+    return made(lake, FakeStore(), FakePresto(lake.RefusedError))
+
+
+def made(lake: ModuleType, store: FakeStore, presto: FakePresto) -> Any:
+    """A keeper that has just started."""
+    keeper = lake.Keeper.__new__(lake.Keeper)
+    keeper.store, keeper.presto = store, presto
+    keeper.trino, keeper.bucket, keeper.declared = True, "lake", {}
+    keeper.metastore, keeper.record = "list", "keeper/trino.json"
+    keeper.kept, keeper.rounds, keeper.even, keeper.said = None, 0, False, set()
+    return keeper
 
 
 def test_a_new_table_is_registered_with_its_schema(keeper: Any) -> None:
@@ -78,12 +102,16 @@ def test_a_new_table_is_registered_with_its_schema(keeper: Any) -> None:
 
 
 def test_prestodb_reads_its_list_from_files(keeper: Any) -> None:
-    keeper.trino = False
+    keeper.trino, keeper.record = False, "keeper/prestodb.json"
     keeper.store.tables = {"sales/orders"}
     keeper.look()
     assert keeper.presto.said == []
     written = keeper.store.written
-    assert set(written) == {"list/prestodb/sales/.prestoSchema", "list/prestodb/sales/orders/.prestoSchema"}
+    assert set(written) == {
+        "list/keeper/prestodb.json",
+        "list/prestodb/sales/.prestoSchema",
+        "list/prestodb/sales/orders/.prestoSchema",
+    }
     table = written["list/prestodb/sales/orders/.prestoSchema"]
     assert (table["tableType"], table["externalLocation"]) == ("EXTERNAL_TABLE", "s3://lake/sales/orders")
 
@@ -128,6 +156,80 @@ def test_declared_tables_come_when_they_are_there(keeper: Any, capsys: pytest.Ca
     assert "'s3://lake/old/2019/sales'" in keeper.presto.said[-1]
 
 
+def test_a_declared_table_that_changes_is_registered_again_after_a_restart(
+    lake: ModuleType, keeper: Any
+) -> None:
+    keeper.store.tables = {"old/2019", "old/2020"}
+    keeper.declared = {"sales.archive": "old/2019"}
+    keeper.look()
+    # Numbers are names too, so both folders are found by themselves as well.
+    assert keeper.store.written[RECORD]["sales.archive"] == "s3://lake/old/2019"
+    second = made(lake, keeper.store, keeper.presto)
+    second.declared = {"sales.archive": "old/2020"}
+    keeper.presto.said.clear()
+    second.look()
+    assert second.presto.said == [
+        "CALL lake.system.unregister_table(schema_name => 'sales', table_name => 'archive')",
+        "CALL lake.system.register_table(schema_name => 'sales', table_name => 'archive', "
+        "table_location => 's3://lake/old/2020')",
+    ]
+    assert keeper.store.written[RECORD]["sales.archive"] == "s3://lake/old/2020"
+
+
+def test_a_declared_table_that_is_declared_no_more_goes_after_a_restart(
+    lake: ModuleType, keeper: Any
+) -> None:
+    keeper.store.tables = {"old/2019"}
+    keeper.declared = {"sales.archive": "old/2019"}
+    keeper.look()
+    keeper.presto.listed.append(["sales", "by_hand"])
+    keeper.presto.said.clear()
+    second = made(lake, keeper.store, keeper.presto)
+    second.look()
+    assert second.presto.said == [
+        "CALL lake.system.unregister_table(schema_name => 'sales', table_name => 'archive')"
+    ]
+    assert keeper.store.written[RECORD] == {"old.2019": "s3://lake/old/2019"}
+
+
+def test_another_bucket_is_another_place(lake: ModuleType, keeper: Any) -> None:
+    keeper.store.tables = {"sales/orders"}
+    keeper.look()
+    second = made(lake, keeper.store, keeper.presto)
+    second.bucket = "lake2"
+    second.look()
+    assert "'s3://lake2/sales/orders'" in second.presto.said[-1]
+
+
+def test_what_cannot_be_taken_off_is_tried_again(keeper: Any) -> None:
+    keeper.store.tables = {"sales/orders", "sales/old"}
+    keeper.look()
+    keeper.store.tables = {"sales/orders"}
+    keeper.presto.refuses = "unregister_table"
+    keeper.look()
+    assert "sales.old" in keeper.store.written[RECORD]
+    keeper.presto.refuses = ""
+    keeper.look()
+    assert keeper.store.written[RECORD] == {"sales.orders": "s3://lake/sales/orders"}
+
+
+def test_what_is_dropped_by_hand_comes_back_while_its_folder_is_there(keeper: Any) -> None:
+    keeper.store.tables = {"sales/orders"}
+    keeper.look()
+    keeper.presto.listed.clear()
+    for _ in range(25):
+        keeper.look()
+    assert keeper.presto.listed == [["sales", "orders"]]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"a'])
+def test_a_record_that_cannot_be_read_is_written_anew(keeper: Any, body: bytes) -> None:
+    keeper.store.tables = {"sales/orders"}
+    keeper.store.get = lambda *_: body
+    keeper.look()
+    assert keeper.store.written[RECORD] == {"sales.orders": "s3://lake/sales/orders"}
+
+
 @pytest.mark.parametrize("folder", ["Sales/orders", "sales/or-ders", "sales/o'; DROP TABLE x"])
 def test_names_it_cannot_write_are_left_out(
     keeper: Any, folder: str, capsys: pytest.CaptureFixture[str]
@@ -157,3 +259,64 @@ def test_lists_of_a_bucket_are_read_to_their_end(lake: ModuleType, monkeypatch: 
     monkeypatch.setattr(lake, "fetch", answer)
     assert store.folders("a/") == ["b c", "d"]
     assert "continuation-token=t%2F1" in asked[1] and "prefix=a%2F" in asked[0]
+
+
+class Broken(io.BytesIO):
+    """An answer that ends before its end."""
+
+    def read(self, *_: Any) -> bytes:
+        raise http.client.IncompleteRead(b"half")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        http.client.BadStatusLine("?"),
+        Broken(),
+        urllib.error.URLError("gone"),
+        urllib.error.HTTPError("https://s", 503, "busy", http.client.HTTPMessage(), Broken()),
+    ],
+)
+def test_answers_that_break_off_are_refused_requests(
+    lake: ModuleType, monkeypatch: pytest.MonkeyPatch, failure: Any
+) -> None:
+    asked = []
+
+    def answer(request: Any, **_: Any) -> Any:
+        asked.append(request)
+        if isinstance(failure, Exception):
+            raise failure
+        return failure
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    monkeypatch.setattr(Broken, "close", lambda _: None)
+    monkeypatch.setattr(lake.time, "sleep", lambda _: None)
+    with pytest.raises(lake.RefusedError, match="https://s"):
+        lake.fetch(urllib.request.Request("https://s"), None)
+    assert len(asked) == lake.TRIES
+
+
+def test_answers_that_are_none_are_refused_requests(
+    lake: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake, "fetch", lambda *_: b"<html>")
+    store = {"endpoint": "https://s:9000", "bucket": "b", "store_user": "u", "store_password": "p"}
+    with pytest.raises(lake.RefusedError, match="no XML"):
+        lake.Store(store, None).folders("")
+    presto = {"presto": "https://p", "engine": "trino", "user": "u", "password": "p"}
+    with pytest.raises(lake.RefusedError, match="no JSON"):
+        lake.Presto(presto, None).run("SELECT 1")
+
+
+def test_an_object_that_is_not_there_is_none(lake: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"endpoint": "https://s:9000", "bucket": "b", "store_user": "u", "store_password": "p"}
+    status = 404
+
+    def answer(*_: Any) -> bytes:
+        raise lake.RefusedError("no", status)
+
+    monkeypatch.setattr(lake, "fetch", answer)
+    assert lake.Store(settings, None).get("b", "k") is None
+    status = 403
+    with pytest.raises(lake.RefusedError):
+        lake.Store(settings, None).get("b", "k")

@@ -217,6 +217,22 @@ def test_the_first_rule_that_fits(engine: Engine) -> None:
         assert allowed(engine, given, user, "postgres") == postgres, user
 
 
+def test_no_catalogs_own_functions_run_but_the_lakes_history() -> None:
+    found = json.loads(rules(Engine.TRINO, Rights(admins=("ada",), writers=("erin",))))["functions"]
+
+    def may(user: str, catalog: str, schema: str, function: str) -> bool:
+        given = {"user": user, "catalog": catalog, "schema": schema, "function": function}
+        for rule in found:
+            if all(re.fullmatch(rule.get(key, ".*"), value) for key, value in given.items()):
+                return "EXECUTE" in rule["privileges"]
+        return False
+
+    for user in ("ada", "erin", "uma", "bi", KEEPER):
+        assert may(user, "system", "builtin", "count") and may(user, "lake", "system", "table_changes")
+        assert not may(user, "postgres", "system", "query") and not may(user, "postgres_x", "system", "query")
+    assert not may(PROBE, "lake", "system", "table_changes")
+
+
 @pytest.mark.parametrize("engine", list(Engine))
 def test_nobody_has_rights_by_an_empty_list(engine: Engine) -> None:
     given = Rights(admins=(), writers=())
