@@ -79,7 +79,7 @@ def _reason(error: urllib.error.HTTPError) -> str:
 
 
 class Store:
-    """Lists a bucket, reads and writes objects over S3, with requests signed by AWS Signature Version 4."""
+    """A bucket over S3: requests are signed by AWS Signature Version 4."""
 
     def __init__(self, settings: dict[str, Any], context: ssl.SSLContext) -> None:
         self.endpoint, self.bucket = settings["endpoint"], settings["bucket"]
@@ -132,6 +132,10 @@ class Store:
             if failure.status == 404:
                 return None
             raise
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object; one that is not there is no mistake."""
+        self._ask("DELETE", f"/{bucket}/{key}", "")
 
     def _ask(self, method: str, path: str, query: str, body: bytes = b"") -> bytes:
         request = urllib.request.Request(
@@ -343,7 +347,8 @@ class Keeper:
                 f"CALL lake.system.unregister_table(schema_name => '{schema}', table_name => '{table}')"
             )
         else:
-            self.presto.run(f'DROP TABLE lake."{schema}"."{table}"')
+            # Its DROP TABLE looks into the folder first, and finds no table where there is none any more.
+            self.store.delete(self.metastore, f"prestodb/{schema}/{table}/.prestoSchema")
 
     def _say(self, text: str, *, again: bool = False) -> None:
         """A line in the log; what stays as it is, once."""

@@ -43,6 +43,9 @@ class FakeStore:
     def put(self, bucket: str, key: str, document: dict[str, Any]) -> None:
         self.written[f"{bucket}/{key}"] = document
 
+    def delete(self, bucket: str, key: str) -> None:
+        del self.written[f"{bucket}/{key}"]
+
     def get(self, bucket: str, key: str) -> bytes | None:
         found = self.written.get(f"{bucket}/{key}")
         return None if found is None else json.dumps(found).encode()
@@ -114,6 +117,11 @@ def test_prestodb_reads_its_list_from_files(keeper: Any) -> None:
     }
     table = written["list/prestodb/sales/orders/.prestoSchema"]
     assert (table["tableType"], table["externalLocation"]) == ("EXTERNAL_TABLE", "s3://lake/sales/orders")
+    keeper.presto.listed = [["sales", "orders"]]
+    keeper.store.tables = set()
+    keeper.look()
+    assert keeper.presto.said == []
+    assert set(written) == {"list/keeper/prestodb.json", "list/prestodb/sales/.prestoSchema"}
 
 
 def test_what_is_listed_is_left_alone(keeper: Any) -> None:
