@@ -12,6 +12,8 @@ from docker.models.containers import Container
 
 from tests.integration.stack import ROOT, Stack
 
+# A JVM that lives for seconds has no use for code that took seconds of two cores to optimize.
+SHORT_LIVED = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 _OWN = "/run/millrace/spark"
 _TRUST = "-Djavax.net.ssl.trustStore=/tmp/truststore.p12 -Djavax.net.ssl.trustStorePassword=changeit"
 
@@ -32,17 +34,35 @@ class Driver:
         seconds: int = 900,
     ) -> tuple[int, str]:
         """Exit code and output of a program; ``changed`` are properties of this run."""
+        name = self._place(program, changed or {})
+        code, output = self.container.exec_run(
+            ["timeout", str(seconds), "/opt/spark/bin/spark-submit", f"{_OWN}/{name}.py"],
+            environment={"SPARK_CONF_DIR": f"{_OWN}/{name}", **SHORT_LIVED, **(environment or {})},
+        )
+        return code, output.decode(errors="replace")
+
+    def watch(self, program: str, *, changed: Mapping[str, str], until: str, more: float) -> str:
+        """Output of a program up to ``more`` seconds after a word came, or what came in four minutes."""
+        name = self._place(program, changed)
+        script = (
+            f"timeout 240 /opt/spark/bin/spark-submit {_OWN}/{name}.py >/tmp/{name} 2>&1 & "
+            f"while kill -0 $! 2>/dev/null && ! grep -q {until} /tmp/{name}; do sleep 0.5; done; "
+            f"sleep {more}; kill $! 2>/dev/null; wait; cat /tmp/{name}"
+        )
+        _, output = self.container.exec_run(
+            ["sh", "-c", script], environment={"SPARK_CONF_DIR": f"{_OWN}/{name}", **SHORT_LIVED}
+        )
+        return str(output.decode(errors="replace"))
+
+    def _place(self, program: str, changed: Mapping[str, str]) -> str:
         name = f"p{abs(hash((program, str(changed)))):x}"
-        more = "".join(f"{key} {value}\n" for key, value in (changed or {}).items())
+        executors = {f"spark.executorEnv.{variable}": value for variable, value in SHORT_LIVED.items()}
+        more = "".join(f"{key} {value}\n" for key, value in {**executors, **changed}.items())
         put(
             self.container,
             {f"{_OWN}/{name}/spark-defaults.conf": self.properties + more, f"{_OWN}/{name}.py": program},
         )
-        code, output = self.container.exec_run(
-            ["timeout", str(seconds), "/opt/spark/bin/spark-submit", f"{_OWN}/{name}.py"],
-            environment={"SPARK_CONF_DIR": f"{_OWN}/{name}", **(environment or {})},
-        )
-        return code, output.decode(errors="replace")
+        return name
 
 
 def put(container: Container, files: Mapping[str, str]) -> None:

