@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
@@ -96,6 +97,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
         # Without all services in place nobody knows which credentials there will be.
         yield from _rotation(settings)
         yield from _alike(settings)
+        yield from _pool(settings)
     yield from _ports(settings)
     yield from _services(settings)
 
@@ -235,6 +237,37 @@ def _needs(settings: Settings) -> Iterator[Problem]:
     except CycleError as error:
         circle = " -> ".join(error.args[1])
         yield Problem((error.args[1][0],), f"services need each other in a circle ({circle}) - break it")
+
+
+def networks(settings: Settings) -> int:
+    """How many networks the Docker target makes; see :mod:`components.targets.docker_networks`."""
+    from components.services import registry
+
+    # Proxy, portal, the two together, and the proxy's way out with its public ports.
+    count = 4
+    if settings.tls.mode is TlsMode.LETSENCRYPT and settings.proxy.engine == "nginx":
+        # Traefik itself calls the CA; beside nginx it is a container that has no port.
+        count += 1
+    publishing = {path[0] for path, _ in published_ports(settings)}
+    for key, own in settings.services.items():
+        service = registry()[key]
+        count += 1 + len({need.service for need in needs_of(settings, key)})
+        count += (key in publishing) + service.routed(own, settings) + service.calls_out(own, settings)
+    return count
+
+
+def _pool(settings: Settings) -> Iterator[Problem]:
+    from components.targets.docker_networks import PREFIX_BITS
+
+    pool = ipaddress.IPv4Network(settings.network.pool)
+    room, needed = 2 ** (PREFIX_BITS - pool.prefixlen), networks(settings)
+    if needed > room:
+        enough = PREFIX_BITS - (needed - 1).bit_length()
+        yield Problem(
+            ("network", "pool"),
+            f"{pool} has room for {room} networks, these settings need {needed} "
+            f"- give a range of /{enough} or larger",
+        )
 
 
 def _ports(settings: Settings) -> Iterator[Problem]:

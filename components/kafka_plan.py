@@ -10,14 +10,18 @@ from typing import Any
 from components.kafka_settings import (
     CONSOLE,
     MAX_CONTROLLERS,
+    SEPARATORS,
     KafkaAccess,
     KafkaSettings,
     TopicSettings,
+    own_names,
 )
 from components.service import Demand
 
 _HOUR_MS = 3_600_000
 _MIB = 1024 * 1024
+_INTERNAL = "__"
+"""What the names of Kafka's own topics start with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,7 @@ def planned_users(settings: KafkaSettings, demands: Sequence[Demand]) -> list[Pl
                 name=consumer,
                 read=tuple(dict.fromkeys(name for request in requests for name in request.read)),
                 write=tuple(dict.fromkeys(name for request in requests for name in request.write)),
-                groups=(f"{consumer}*",),
+                groups=own_names(consumer),
             )
         )
     return users
@@ -91,7 +95,8 @@ def topic_config(topic: TopicSettings, brokers: int) -> dict[str, str]:
 
 def acls(users: Iterable[PlannedUser], *, console: bool) -> list[Acl]:
     """Every permission there is; what is not here is denied."""
-    found = {acl for user in users for acl in _user_acls(user)}
+    users = list(users)
+    found = {acl for user in users for acl in _user_acls(user, [other.name for other in users])}
     if console:
         found |= set(_console_acls())
     return sorted(found)
@@ -121,36 +126,40 @@ def plan_json(settings: KafkaSettings, demands: Sequence[Demand], bootstrap: Seq
     return json.dumps(plan, indent=1) + "\n"
 
 
-def _user_acls(user: PlannedUser) -> Iterator[Acl]:
+def _user_acls(user: PlannedUser, everybody: Sequence[str]) -> Iterator[Acl]:
     for topic in user.read:
         yield from _on("TOPIC", topic, user.name, "READ", "DESCRIBE", "DESCRIBE_CONFIGS")
     for topic in user.write:
         yield from _on("TOPIC", topic, user.name, "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS")
-    if "*" in (*user.read, *user.write):
+    if any(topic.endswith("*") and _INTERNAL.startswith(topic[:-1]) for topic in (*user.read, *user.write)):
         # Kafka's own topics hold the offsets and transactions of everybody.
-        yield Acl(
-            principal=f"User:{user.name}",
-            resource="TOPIC",
-            name="__",
-            pattern="PREFIXED",
-            operation="ALL",
-            permission="DENY",
-        )
+        yield from _on("TOPIC", f"{_INTERNAL}*", user.name, "ALL", permission="DENY")
+    own = own_names(user.name)
+    # Of users shop and shop-billing, names that start with shop-billing- belong to the second one alone.
+    starts = tuple(user.name + separator for separator in SEPARATORS)
+    others = [name for other in everybody if other.startswith(starts) for name in own_names(other)]
     if user.read:
         for group in user.groups:
             yield from _on("GROUP", group, user.name, "READ", "DESCRIBE")
+        if user.groups == own:
+            for group in others:
+                yield from _on("GROUP", group, user.name, "ALL", permission="DENY")
     if user.write:
-        yield from _on("TRANSACTIONAL_ID", f"{user.name}*", user.name, "WRITE", "DESCRIBE")
+        for id_ in own:
+            yield from _on("TRANSACTIONAL_ID", id_, user.name, "WRITE", "DESCRIBE")
+        for id_ in others:
+            yield from _on("TRANSACTIONAL_ID", id_, user.name, "ALL", permission="DENY")
 
 
 def _console_acls() -> Iterator[Acl]:
     yield from _on("TOPIC", "*", CONSOLE, "READ", "DESCRIBE", "DESCRIBE_CONFIGS")
-    yield from _on("GROUP", "*", CONSOLE, "READ", "DESCRIBE")
+    # READ of a group would let it set the group's offsets.
+    yield from _on("GROUP", "*", CONSOLE, "DESCRIBE")
     yield from _on("TRANSACTIONAL_ID", "*", CONSOLE, "DESCRIBE")
     yield from _on("CLUSTER", "kafka-cluster", CONSOLE, "DESCRIBE", "DESCRIBE_CONFIGS")
 
 
-def _on(resource: str, pattern: str, user: str, *operations: str) -> Iterator[Acl]:
+def _on(resource: str, pattern: str, user: str, *operations: str, permission: str = "ALLOW") -> Iterator[Acl]:
     prefixed = pattern.endswith("*") and pattern != "*"
     for operation in operations:
         yield Acl(
@@ -159,4 +168,5 @@ def _on(resource: str, pattern: str, user: str, *operations: str) -> Iterator[Ac
             name=pattern.removesuffix("*") if prefixed else pattern,
             pattern="PREFIXED" if prefixed else "LITERAL",
             operation=operation,
+            permission=permission,
         )

@@ -24,6 +24,9 @@ CONSOLE = "console"
 MAX_CONTROLLERS = 3
 """Brokers that also vote on the cluster's metadata, once there are as many; one otherwise."""
 
+SEPARATORS = ("-", ".", "_")
+"""What may follow a user's name in the names of its groups and transactional ids."""
+
 _OWN_CONFIG = {
     "retention.ms": "retention_hours",
     "retention.bytes": "retention_mib",
@@ -37,7 +40,8 @@ class KafkaAccess:
     """Request of a service: a user that reads and writes these topics.
 
     A topic is a declared name, a prefix as ``orders-*``, or ``*`` for all but Kafka's own. Consumer groups
-    and transactional ids of the user start with its name, which is the service's key.
+    and transactional ids of the user are its name, which is the service's key, or start with it and one of
+    :data:`SEPARATORS`.
     """
 
     read: tuple[str, ...] = ()
@@ -49,7 +53,8 @@ class KafkaConnection(Connection):
     """A user of Kafka: SASL/SCRAM-SHA-512 over TLS, verified with the CA.
 
     ``bootstrap`` lists the brokers as clients take them, ``host1:9092,host2:9092``; ``host`` and ``port`` are
-    those of the first. ``group`` is what the names of its consumer groups start with.
+    those of the first. ``group`` is a consumer group it may use; others are that, one of
+    :data:`SEPARATORS`, and whatever they need.
     """
 
     bootstrap: str
@@ -165,6 +170,16 @@ class TopicSettings(Model):
         return self.replication or min(3, brokers)
 
 
+def own_names(user: str) -> tuple[str, ...]:
+    """Names and starts of names that are a user's own, so that ``air`` has none of ``airflow``'s."""
+    return (user, *(f"{user}{separator}*" for separator in SEPARATORS))
+
+
+def table_name(topic: TopicSettings) -> str:
+    """The topic's table: its name in lower case, with _ for what is no letter or digit."""
+    return "".join(c if c.isalnum() else "_" for c in topic.name.lower())
+
+
 class KafkaUser(Model):
     """A user that logs in with a generated password (stack output `credentials`)."""
 
@@ -175,12 +190,13 @@ class KafkaUser(Model):
     write: tuple[TopicPattern, ...] = ()
     """Topics it may write, likewise."""
     groups: tuple[GroupPattern, ...] | None = None
-    """Consumer groups it may use, names or `reports-*`; without it all that start with its own name."""
+    """Consumer groups it may use, names or `reports-*`; without it its own name, and all that start with it
+    and `-`, `.` or `_`."""
 
     @property
     def group_patterns(self) -> tuple[str, ...]:
         """Its consumer groups, given or by default."""
-        return (f"{self.name}*",) if self.groups is None else self.groups
+        return own_names(self.name) if self.groups is None else self.groups
 
 
 class KafkaSettings(ServiceSettings):
@@ -240,6 +256,7 @@ def _known(patterns: Iterable[str], known: Sequence[str], path: tuple[PathPart, 
 
 def _topics(settings: KafkaSettings) -> Iterator[Problem]:
     alike: dict[str, str] = {}
+    tables: dict[str, str] = {}
     for index, topic in enumerate(settings.topics):
         path = ("topics", index)
         other = alike.setdefault(topic.name.replace(".", "_"), topic.name)
@@ -260,6 +277,14 @@ def _topics(settings: KafkaSettings) -> Iterator[Problem]:
                     f"has a key of its own - write `{_OWN_CONFIG[name]}` beside `config`",
                 )
         if topic.message is not None:
+            table = table_name(topic)
+            same = tables.setdefault(table, topic.name)
+            # Names that Kafka itself takes for the same, or that are, were told above.
+            if same.replace(".", "_") != topic.name.replace(".", "_"):
+                yield Problem(
+                    (*path, "message"),
+                    f'"{topic.name}" and "{same}" would both be table {table} - rename one, or describe one',
+                )
             yield from _message(topic.message, (*path, "message"))
 
 

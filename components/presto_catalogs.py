@@ -9,7 +9,13 @@ from typing import Any
 
 import pulumi
 
-from components.kafka_settings import KafkaAccess, KafkaConnection, KafkaSettings, TopicSettings
+from components.kafka_settings import (
+    KafkaAccess,
+    KafkaConnection,
+    KafkaSettings,
+    TopicSettings,
+    table_name,
+)
 from components.object_store_settings import Bucket
 from components.postgres_settings import DatabaseAccess, PostgresSettings
 from components.presto_settings import METASTORE_BUCKET, Engine, PrestoSettings, database_catalog
@@ -146,11 +152,6 @@ def _kafka(engine: Engine, connection: KafkaConnection, declared: Sequence[Topic
     for topic in declared:
         found.append(File(path=f"{FOLDER}/kafka/{table_name(topic)}.json", content=description(topic)))
     return found
-
-
-def table_name(topic: TopicSettings) -> str:
-    """The topic's table: its name in lower case, with _ for what is no letter or digit."""
-    return "".join(c if c.isalnum() else "_" for c in topic.name.lower())
 
 
 def description(topic: TopicSettings) -> str:

@@ -118,6 +118,16 @@ class Service(pulumi.ComponentResource):
         return ()
 
     @classmethod
+    def routed(cls, settings: Any, platform: Settings) -> bool:
+        """Whether the proxy publishes an endpoint of it: one more network to have room for."""
+        return True
+
+    @classmethod
+    def calls_out(cls, settings: Any, platform: Settings) -> bool:
+        """Whether a workload or job of it has ``egress``: one more network to have room for."""
+        return False
+
+    @classmethod
     def check(cls, settings: Any, demands: Sequence[Demand], platform: Settings) -> Iterable[Problem]:
         """Mistakes that no single value shows; paths start at the service's key."""
         return ()
@@ -178,11 +188,23 @@ class Service(pulumi.ComponentResource):
             opts=child_opts(self),
         )
 
-    def deploy(self, workload: Workload, after: Sequence[pulumi.Resource] = ()) -> Deployment:
-        """Deploy a workload after the services this one needs; its routes go to the proxy."""
+    def deploy(
+        self,
+        workload: Workload,
+        after: Sequence[pulumi.Resource] = (),
+        *,
+        links: Sequence[tuple[str, str]] | None = None,
+    ) -> Deployment:
+        """Deploy a workload after the services this one needs; its routes go to the proxy.
+
+        With ``links``, some of the context's, it shares networks with those services alone, not with all that
+        this service needs or that need it.
+        """
         routed = any(endpoint.route for endpoint in workload.endpoints)
         deployment = self.context.platform.target.deploy(
-            self._scope(routed=routed), workload, [*self.context.platform.ready_before(self.key), *after]
+            self._scope(routed=routed, links=links),
+            workload,
+            [*self.context.platform.ready_before(self.key), *after],
         )
         self.ready.extend(deployment.ready)
         for endpoint in workload.endpoints:
@@ -200,12 +222,13 @@ class Service(pulumi.ComponentResource):
         self.ready.append(done)
         return done
 
-    def _scope(self, *, routed: bool = False) -> Scope:
+    def _scope(self, *, routed: bool = False, links: Sequence[tuple[str, str]] | None = None) -> Scope:
+        shared = self.context.links if links is None else links
         return Scope(
             key=self.key,
             hostname=self.hostname,
             parent=self,
-            links=[*self.context.links, (PROXY, self.key)] if routed else self.context.links,
+            links=[*shared, (PROXY, self.key)] if routed else shared,
             source=self.settings.images or self.context.platform.settings.images,
             image=self.settings.image,
         )

@@ -58,6 +58,11 @@ class Airflow(Service):
         return ["fernet", "jwt", "proxy", "session"]
 
     @classmethod
+    def calls_out(cls, settings: AirflowSettings, platform: Settings) -> bool:
+        """DAGs do, if the settings say so."""
+        return settings.egress
+
+    @classmethod
     def check(
         cls, settings: AirflowSettings, demands: Sequence[Demand], platform: Settings
     ) -> Iterable[Problem]:

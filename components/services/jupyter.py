@@ -52,6 +52,11 @@ class Jupyter(Service):
         return [_PROXY]
 
     @classmethod
+    def calls_out(cls, settings: JupyterSettings, platform: Settings) -> bool:
+        """Notebooks do, if the settings say so."""
+        return settings.internet
+
+    @classmethod
     def check(
         cls, settings: JupyterSettings, demands: Sequence[Demand], platform: Settings
     ) -> Iterable[Problem]:

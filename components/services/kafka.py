@@ -70,6 +70,11 @@ class Kafka(Service):
         return user_names(settings, demands)
 
     @classmethod
+    def routed(cls, settings: KafkaSettings, platform: Settings) -> bool:
+        """The console alone has a page."""
+        return settings.console
+
+    @classmethod
     def check(
         cls, settings: KafkaSettings, demands: Sequence[Demand], platform: Settings
     ) -> Iterable[Problem]:
@@ -88,7 +93,8 @@ class Kafka(Service):
         instances = [instance for broker in brokers for instance in broker.instances]
         done = self.run(self._setup(instances), after=[r for broker in brokers for r in broker.ready])
         if self.settings.console:
-            self.deploy(self._console(), after=[done])
+            # It has no login of its own: services that use Kafka must not reach it past the proxy.
+            self.deploy(self._console(), after=[done], links=())
 
     def connect(self, demand: Demand) -> KafkaConnection:
         """The consumer's user."""

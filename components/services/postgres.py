@@ -52,6 +52,11 @@ class Postgres(Service):
         return role_names(settings, demands)
 
     @classmethod
+    def routed(cls, settings: PostgresSettings, platform: Settings) -> bool:
+        """It has no page."""
+        return False
+
+    @classmethod
     def check(
         cls, settings: PostgresSettings, demands: Sequence[Demand], platform: Settings
     ) -> Iterable[Problem]:

@@ -47,6 +47,11 @@ class Spark(Service):
         return ["secret", "tokens"]
 
     @classmethod
+    def calls_out(cls, settings: SparkSettings, platform: Settings) -> bool:
+        """To download connectors, which the official image lacks."""
+        return _official(settings, platform)
+
+    @classmethod
     def check(
         cls, settings: SparkSettings, demands: Sequence[Demand], platform: Settings
     ) -> Iterable[Problem]:
@@ -56,7 +61,6 @@ class Spark(Service):
     def build(self) -> None:
         """Master, workers, history server."""
         platform = self.context.platform.settings
-        source = self.settings.images or platform.images
         self._cluster = cluster = Cluster(
             settings=self.settings,
             hostname=self.hostname,
@@ -66,7 +70,7 @@ class Spark(Service):
             url=self._public("spark"),
             history_url=self._public("spark-history"),
             certificate=self._certificate,
-            official=source is ImageSource.UPSTREAM or self.settings.image is not None,
+            official=_official(self.settings, platform),
             maven_mirror=platform.package_mirrors.maven,
         )
         master = self.deploy(cluster.master())
@@ -120,3 +124,8 @@ class Spark(Service):
         settings = self.context.platform.settings
         port = "" if settings.proxy.https_port == 443 else f":{settings.proxy.https_port}"
         return f"https://{host}.{settings.domain}{port}"
+
+
+def _official(settings: SparkSettings, platform: Settings) -> bool:
+    """Whether it runs an image that is not built here."""
+    return (settings.images or platform.images) is ImageSource.UPSTREAM or settings.image is not None

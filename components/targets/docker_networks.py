@@ -10,8 +10,8 @@ from components.options import child_opts
 from components.targets import Scope
 from components.targets.docker_resources import Network
 
-# 30 addresses: enough for the replicas on both sides of a pair.
-_PREFIX_BITS = 27
+PREFIX_BITS = 27
+"""Size of a network: 30 addresses are enough for the replicas on both sides of a pair."""
 
 
 class DockerNetworks:
@@ -55,7 +55,7 @@ class DockerNetworks:
                 name,
                 network_name=f"{self._prefix}-{name.removeprefix('net-')}",
                 pool=self._pool,
-                prefix=_PREFIX_BITS,
+                prefix=PREFIX_BITS,
                 internal=internal,
                 masquerade=masquerade,
                 labels=self._labels,

@@ -129,8 +129,9 @@ def test_users_may_do_what_is_granted_and_nothing_else(everything: Stack) -> Non
 
 
 def test_groups_belong_to_their_user(everything: Stack) -> None:
-    with refused(GROUP_REFUSED):
-        received(everything, "analyst", "visits", 1, group="seller-group")
+    for group in ("seller", "seller-group", "analysts"):
+        with refused(GROUP_REFUSED):
+            received(everything, "analyst", "visits", 1, group=group)
 
 
 def test_users_see_their_topics_only_and_make_none(everything: Stack) -> None:
@@ -193,7 +194,8 @@ TOPICS = [
 KAFKA_USERS: list[dict[str, Any]] = [
     {"name": "seller", "write": ["orders", "single", "left"]},
     {"name": "analyst", "read": ["orders", "left"]},
-    {"name": "leaver", "read": ["orders"]},
+    {"name": "leaver", "read": ["orders", "_*"]},
+    {"name": "analyst-two", "read": ["orders"]},
 ]
 
 
@@ -214,6 +216,20 @@ def stack(new_stack: Callable[..., Stack]) -> Iterator[Stack]:
     send(stack, "seller", "left", "kept")
     yield stack
     stack.destroy()
+
+
+def test_a_user_whose_name_starts_with_anothers_has_groups_of_its_own(stack: Stack) -> None:
+    for group in ("analyst-two", "analyst-two-x", "analysts"):
+        with refused(GROUP_REFUSED):
+            received(stack, "analyst", "orders", 1, group=group)
+    for user, group in (
+        ("analyst", "analyst"),
+        ("analyst", "analyst-twofold"),
+        ("analyst-two", "analyst-two.x"),
+    ):
+        assert received(stack, user, "orders", 2, group=group) == ["first", "second"]
+    with refused(TOPIC_REFUSED):
+        received(stack, "leaver", "__consumer_offsets", 1)
 
 
 def change(stack: Stack, **values: Any) -> None:
@@ -302,12 +318,17 @@ def in_sync(stack: Stack, topic: str) -> list[set[int]]:
     return [set(partition.isrs) for partition in found.partitions.values()]
 
 
+def everywhere(stack: Stack) -> bool:
+    """Whether all three brokers have all messages of a topic."""
+    return {frozenset(brokers) for brokers in in_sync(stack, "orders")} == {frozenset({1, 2, 3})}
+
+
 def test_more_brokers_take_copies_and_votes(stack: Stack) -> None:
     assert voters(stack) == {"1"}
     change(stack, brokers=3)
     stack.up()
     assert wait_until(lambda: voters(stack) == {"1", "2", "3"})
-    assert in_sync(stack, "orders") == [{1, 2, 3}] * 3
+    assert everywhere(stack)
     assert [len(brokers) for brokers in in_sync(stack, "single")] == [1]
     offsets = admin(stack, "kafka-topics.sh", "--describe", "--topic", "__consumer_offsets")
     assert "ReplicationFactor: 3" in offsets
@@ -324,7 +345,7 @@ def test_the_loss_of_one_broker(stack: Stack) -> None:
         send(stack, "seller", "orders", "fourth")
     finally:
         stack.container("kafka-1").start()
-    assert wait_until(lambda: in_sync(stack, "orders") == [{1, 2, 3}] * 3)
+    assert wait_until(lambda: everywhere(stack))
     assert received(stack, "analyst", "orders", 4) == ["first", "fourth", "second", "third"]
 
 
@@ -335,7 +356,7 @@ def test_a_broker_on_an_emptied_volume_comes_back(stack: Stack) -> None:
     broker.start()
     # It did not found another cluster: it votes in the one there is, and has its messages again.
     assert wait_until(lambda: voters(stack) == {"1", "2", "3"}, seconds=120)
-    assert wait_until(lambda: in_sync(stack, "orders") == [{1, 2, 3}] * 3)
+    assert wait_until(lambda: everywhere(stack))
     assert received(stack, "analyst", "orders", 4) == ["first", "fourth", "second", "third"]
 
 
@@ -348,7 +369,7 @@ def test_fewer_brokers_are_refused_and_nothing_is_lost(stack: Stack) -> None:
     assert stack.container("kafka-3").id == last
     stack.configure(before)
     stack.up()
-    assert wait_until(lambda: in_sync(stack, "orders") == [{1, 2, 3}] * 3)
+    assert wait_until(lambda: everywhere(stack))
     assert received(stack, "analyst", "orders", 4) == ["first", "fourth", "second", "third"]
 
 

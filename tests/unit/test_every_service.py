@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from graph import Graph, bare, platform
 
-from components.checks import needs_of
+from components.checks import needs_of, networks
 from components.problems import SettingsError
 from components.service import Need, dns_name
 from components.services import registry
@@ -157,6 +157,7 @@ def test_any_set_of_services_holds_together(number: int) -> None:
     settings = parsed(keys)
     wanted = {f"{dns_name(key)}--{dns_name(n.service)}" for key in keys for n in needs_of(settings, key)}
     assert {pair for pair in pairs(made) if not pair.startswith("proxy--")} == wanted
+    assert len(made.of("millrace:docker:Network")) == networks(settings)
     off = set(KEYS) - keys
     if off:
         assert addresses(made, {host for key in off for host in hosts(key)}) == []
@@ -165,6 +166,38 @@ def test_any_set_of_services_holds_together(number: int) -> None:
         assert not off & set(outputs[name])
     on = {service_of(node) for node in made.containers}
     assert on == {*keys, "proxy", "portal"}
+
+
+ACME = {"tls": {"mode": "letsencrypt", "email": "ada@example.com"}, "domain": "data.example.com"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {
+            "kafka": {"console": True},
+            "airflow": {"egress": True},
+            "jupyter": {"internet": True},
+            "spark": {"images": "upstream"},
+        },
+        {"spark": {"image": "example.com/spark:1"}, **ACME},
+        {"proxy": {"engine": "traefik"}, **ACME},
+    ],
+)
+def test_a_pool_has_room_for_all_networks(more: dict[str, Any]) -> None:
+    """Their number is known beforehand, and a pool that is too small is one line."""
+    given = values(KEYS)
+    for key, own in more.items():
+        given[key] = {**given.get(key, {}), **own} if isinstance(own, dict) else own
+    number = len(platform(given).of("millrace:docker:Network"))
+    assert networks(settings_model().model_validate(given)) == number
+    with pytest.raises(SettingsError) as error:
+        load({**given, "network": {"pool": "10.7.0.0/22"}}, FILE)
+    assert error.value.lines == [
+        f"{FILE}: millrace:network.pool: 10.7.0.0/22 has room for 32 networks, these settings need {number} "
+        "- give a range of /21 or larger"
+    ]
+    load({**given, "network": {"pool": "10.7.0.0/21"}}, FILE)
 
 
 def service_of(node: Any) -> str:

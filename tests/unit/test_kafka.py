@@ -73,6 +73,11 @@ def env(node: Node) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in node.get("envs"))
 
 
+def networks(node: Node) -> set[str]:
+    """Networks of a container by their short names."""
+    return {joined["name"].removeprefix("millrace-test-") for joined in node.get("networksAdvanced")}
+
+
 def properties(graph: Graph, node: int) -> dict[str, str]:
     lines = sent(graph.container(f"kafka-{node}"))["server.properties"].splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
@@ -247,6 +252,9 @@ def test_the_console_is_behind_the_proxy_with_a_user_of_its_own() -> None:
     assert 'brokers: ["kafka-1:9092", "kafka-2:9092", "kafka-3:9092"]' in config
     assert setup(graph).urn in console.depends_on
     assert graph.outputs["urls"]["kafka"]["access"] == "admin"
+    # Not where the consumer of the brokers is: the console itself asks nobody to log in.
+    assert networks(console) == {"kafka", "proxy--kafka"}
+    assert "big-consumer--kafka" in networks(graph.container("kafka-1"))
     off = deployed()
     assert "kafka" not in off.outputs["urls"]
     assert "kafka-console" not in [c.name for c in off.containers]
@@ -275,6 +283,6 @@ def test_outputs() -> None:
         "password": bare(deployed().outputs["credentials"])["kafka"]["big_consumer"],
         "read": ["orders"],
         "write": ["visits"],
-        "groups": ["big_consumer*"],
+        "groups": ["big_consumer", "big_consumer-*", "big_consumer.*", "big_consumer_*"],
     }
     assert "loopback" not in bare(deployed(loopback_port=None).outputs["connections"])["kafka"]

@@ -77,6 +77,11 @@ def message(format_: str, **column: Any) -> dict[str, Any]:
     return {"topics": [{"name": "t", "message": {"format": format_, "columns": columns}}]}
 
 
+def described(name: str) -> dict[str, Any]:
+    columns = [{"name": "a", "type": "BIGINT"}]
+    return {"name": name, "message": {"format": "json", "columns": columns}}
+
+
 @pytest.mark.parametrize(
     ("values", "line"),
     [
@@ -90,6 +95,15 @@ def message(format_: str, **column: Any) -> dict[str, Any]:
             {"topics": [{"name": "a", "config": {"retention.ms": 5}}]},
             'topics[0].config["retention.ms"]: has a key of its own - write `retention_hours`',
         ),
+        (
+            {"topics": [described("a-b"), {"name": "A-B"}, described("A_b")]},
+            'topics[2].message: "A_b" and "a-b" would both be table a_b - rename one, or describe one',
+        ),
+        (
+            {"topics": [described("ab"), described("Ab")]},
+            'topics[1].message: "Ab" and "ab" would both be table ab',
+        ),
+        ({"topics": [described("a.b"), described("a_b")]}, 'topics[1].name: "a_b" is too like "a.b"'),
         ({"topics": TOPICS, "deleted_topics": ["visits"]}, 'deleted_topics[0]: "visits" is one of `topics`'),
         ({"users": [{"name": "a"}, {"name": "a"}]}, 'users[1].name: user "a" stands here a second time'),
         ({"users": [{"name": "console"}]}, 'users[0].name: "console" is the web console\'s user'),
@@ -161,13 +175,14 @@ def test_a_service_has_one_user_for_all_its_requests() -> None:
         "spark",
         ("orders", "visits"),
         ("out",),
-        ("spark*",),
+        ("spark", "spark-*", "spark.*", "spark_*"),
     )
     assert user_names(KafkaSettings(console=True), demands) == ["spark", "console"]
 
 
-def granted(**user: Any) -> set[tuple[str, ...]]:
-    settings = KafkaSettings.model_validate({"users": [{"name": "u", **user}]})
+def granted(*others: str, **user: Any) -> set[tuple[str, ...]]:
+    users = [{"name": "u", **user}, *({"name": other} for other in others)]
+    settings = KafkaSettings.model_validate({"users": users})
     found = acls(planned_users(settings, []), console=False)
     assert all(acl.principal == "User:u" for acl in found)
     return {(acl.resource, acl.name, acl.pattern, acl.operation, acl.permission) for acl in found}
@@ -177,15 +192,20 @@ def allowed(resource: str, name: str, pattern: str, *operations: str) -> set[tup
     return {(resource, name, pattern, operation, "ALLOW") for operation in operations}
 
 
+def own(resource: str, name: str, *operations: str, permission: str = "ALLOW") -> set[tuple[str, ...]]:
+    patterns = [(name, "LITERAL"), *((name + separator, "PREFIXED") for separator in "-._")]
+    return {(resource, *pattern, operation, permission) for pattern in patterns for operation in operations}
+
+
 def test_permissions_are_exactly_what_is_granted() -> None:
     assert granted() == set()
     assert granted(read=["orders"]) == {
         *allowed("TOPIC", "orders", "LITERAL", "READ", "DESCRIBE", "DESCRIBE_CONFIGS"),
-        *allowed("GROUP", "u", "PREFIXED", "READ", "DESCRIBE"),
+        *own("GROUP", "u", "READ", "DESCRIBE"),
     }
     assert granted(write=["web-*"]) == {
         *allowed("TOPIC", "web-", "PREFIXED", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"),
-        *allowed("TRANSACTIONAL_ID", "u", "PREFIXED", "WRITE", "DESCRIBE"),
+        *own("TRANSACTIONAL_ID", "u", "WRITE", "DESCRIBE"),
     }
     assert granted(read=["a"], groups=["g", "h-*"]) == {
         *allowed("TOPIC", "a", "LITERAL", "READ", "DESCRIBE", "DESCRIBE_CONFIGS"),
@@ -194,10 +214,30 @@ def test_permissions_are_exactly_what_is_granted() -> None:
     }
 
 
-def test_all_topics_are_all_but_kafkas_own() -> None:
+def denied(found: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    return {one for one in found if one[-1] == "DENY"}
+
+
+def test_groups_and_transactions_of_a_user_with_a_longer_name_are_its_own() -> None:
+    both: dict[str, Any] = {"read": ["a"], "write": ["a"]}
+    mine = denied(granted("u-2", "u_b", "us", "v", **both))
+    assert mine == {
+        one
+        for other in ("u-2", "u_b")
+        for resource in ("GROUP", "TRANSACTIONAL_ID")
+        for one in own(resource, other, "ALL", permission="DENY")
+    }
+    # Who names groups may name anybody's.
+    assert {one[0] for one in denied(granted("u-2", groups=["u-*"], **both))} == {"TRANSACTIONAL_ID"}
+    assert denied(granted("us", "v", **both)) == set()
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+@pytest.mark.parametrize("pattern", ["*", "_*"])
+def test_all_topics_are_all_but_kafkas_own(pattern: str, kind: str) -> None:
+    assert denied(granted(**{kind: [pattern]})) == {("TOPIC", "__", "PREFIXED", "ALL", "DENY")}
     found = granted(read=["*"])
     assert ("TOPIC", "*", "LITERAL", "READ", "ALLOW") in found
-    assert ("TOPIC", "__", "PREFIXED", "ALL", "DENY") in found
     assert not any(permission == "DENY" for *_, permission in granted(read=["web-*"]))
 
 
@@ -205,6 +245,8 @@ def test_the_console_reads_and_changes_nothing() -> None:
     found = acls([], console=True)
     assert {acl.principal for acl in found} == {"User:console"}
     assert {acl.operation for acl in found} == {"READ", "DESCRIBE", "DESCRIBE_CONFIGS"}
+    # Who may read in a group may set its offsets.
+    assert {acl.resource for acl in found if acl.operation == "READ"} == {"TOPIC"}
 
 
 def test_a_topics_configuration() -> None:

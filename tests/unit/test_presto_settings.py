@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from components.kafka_settings import TopicSettings
+from components.kafka_settings import TopicSettings, table_name
 from components.presto_access import KEEPER, PROBE, Rights, password_file, rights, rules
-from components.presto_catalogs import databases, description, names, needs, table_name
+from components.presto_catalogs import databases, description, names, needs
 from components.presto_settings import (
     LEAST_MEMORY_MIB,
     Engine,
