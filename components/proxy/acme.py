@@ -32,7 +32,7 @@ def workload(sites: Sequence[Site], settings: PlatformSettings) -> Workload:
         command=("sh", _SCRIPT),
         user=UID,
         # Whether there is a certificate depends on others (DNS, the ACME server): not a reason to fail.
-        probe=Probe(command=("sh", "-c", '[ -n "$(find /tmp/alive -mmin -10)" ]'), deadline_s=30),
+        probe=Probe(command=("sh", "-c", '[ -n "$(find /tmp/alive -mmin -10)" ]'), deadline_s=120),
         limits=Limits(memory_mib=128, cpus=0.5),
         env={
             "ACME_CHALLENGE_PORT": str(CHALLENGE_PORT),

@@ -62,7 +62,7 @@ CIPHERS = (
 )
 
 
-def http_probe(port: int, *, deadline_s: int = 30) -> Probe:
+def http_probe(port: int, *, deadline_s: int = 120) -> Probe:
     """A request that has to be answered with 2xx; the images have bash but no HTTP client in common."""
     script = (
         f"exec 3<>/dev/tcp/127.0.0.1/{port} && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && "

@@ -113,7 +113,7 @@ def workload(sites: Sequence[Site], settings: PlatformSettings, material: Materi
         image="traefik",
         command=command,
         user=UID,
-        probe=Probe(command=("traefik", "healthcheck", f"--configFile={CONFIG}"), deadline_s=30),
+        probe=Probe(command=("traefik", "healthcheck", f"--configFile={CONFIG}"), deadline_s=120),
         limits=settings.proxy.limits,
         env={"GOMEMLIMIT": f"{int(settings.proxy.memory_mib * _HEAP_SHARE)}MiB"},
         files=(
