@@ -47,6 +47,12 @@ _CATALOGUE_NAME = "metabase"
 _MOST_ROWS = 1_048_574
 
 
+def keep(bi: Bi) -> None:
+    """What a later switch to this engine needs of the present: the keys that read what it stored."""
+    bi.former(ADMIN)
+    _encryption_key(bi)
+
+
 def build(bi: Bi) -> None:
     """The server migrates its metadata by itself; then the job."""
     server = bi.deploy(_server(bi))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -19,8 +19,8 @@ from components.settings_types import Int, MiB
 METADATA = Need(service="postgres", request=Database(name="bi", role="bi"))
 """Where charts, dashboards and accounts are kept."""
 
-PRESTO = Need(service="presto", request=QueryAccess(), optional=True)
-"""A user of Presto's that reads all catalogs."""
+PRESTO = Need(service="presto", request=QueryAccess(), optional=True, wait=False)
+"""A user of Presto's that reads all catalogs. While it starts, Superset's setup job migrates."""
 
 READER = "bi_reader"
 """Role that reads the declared databases."""
@@ -79,12 +79,13 @@ def presto_catalogs(platform: Settings) -> list[str]:
     return names(presto, platform) if presto is not None else []
 
 
-def needs(platform: Settings) -> Iterator[Need]:
+def needs(settings: BiSettings, platform: Settings) -> Iterator[Need]:
     """The metadata database and every data source there is."""
     yield METADATA
     for source in postgres_sources(platform):
         yield Need(service="postgres", request=source.request)
-    yield PRESTO
+    # Metabase starts for longer than Presto, and its API refuses a data source that does not answer.
+    yield replace(PRESTO, wait=settings.engine == "metabase")
 
 
 def problems(settings: BiSettings, demands: Sequence[Demand], platform: Settings) -> Iterable[Problem]:

@@ -37,12 +37,26 @@ _SECRETS = "/run/millrace/bi"
 _STATE = "/var/lib/millrace/bi"
 _CA = f"{TLS_FOLDER}/ca.crt"
 
+SECRET_KEY = "secret_key"
+"""Credential that encrypts the data sources' passwords and signs sessions."""
+
+PROXY = "proxy"
+"""Credential that the proxy proves itself with."""
+
 PROXY_HEADER = "X-Millrace-Proxy"
 """Header that only the proxy knows the value of: Superset takes the user's name from nobody else."""
 
 _THREADS = 8
 # Loading Superset takes this much, whatever the server's limit: migrations keep more in memory than pages do.
 _SETUP_MIB = 768
+
+# Half of the job's time: what is left is enough for the migrations of a new database on a slow machine.
+_PRESTO_PATIENCE_S = 300
+
+
+def keep(bi: Bi) -> None:
+    """What a later switch to this engine needs of the present: the keys that read what it stored."""
+    bi.former(SECRET_KEY)
 
 
 def build(bi: Bi) -> None:
@@ -70,8 +84,8 @@ def _files(bi: Bi, database: Connection) -> tuple[File, ...]:
         File(path=f"{_FOLDER}/superset_config.py", content=render("bi/superset_config.py")),
         File(path=f"{_FOLDER}/settings.json", content=json.dumps(values, indent=2) + "\n"),
         File(path=f"{_SECRETS}/database", content=_verified(database).uri, secret=True),
-        File(path=f"{_SECRETS}/secret-key", content=bi.credential("secret_key").password, secret=True),
-        File(path=f"{_SECRETS}/proxy", content=bi.credential("proxy").password, secret=True),
+        File(path=f"{_SECRETS}/secret-key", content=bi.credential(SECRET_KEY).password, secret=True),
+        File(path=f"{_SECRETS}/proxy", content=bi.credential(PROXY).password, secret=True),
     )
 
 
@@ -100,7 +114,7 @@ def _server(bi: Bi, common: tuple[File, ...]) -> Workload:
         group=Group.ANALYTICS,
         # Uploads of dashboards that were exported elsewhere.
         body_limit_mib=64,
-        headers={PROXY_HEADER: bi.credential("proxy").password},
+        headers={PROXY_HEADER: bi.credential(PROXY).password},
     )
     return Workload(
         name=bi.key,
@@ -155,7 +169,7 @@ def _wanted(bi: Bi) -> pulumi.Output[str]:
         for user in platform.settings.users
     ]
     wanted = pulumi.Output.all(
-        former_keys=bi.former("secret_key"),
+        former_keys=bi.former(SECRET_KEY),
         data_sources=pulumi.Output.all(*_data_sources(bi)),
         users=users,
     )
@@ -191,6 +205,8 @@ def _data_sources(bi: Bi) -> list[Mapping[str, Any]]:
                     "allow_multi_catalog": True,
                     "allows_virtual_table_explore": True,
                 },
+                # It starts while this job migrates.
+                "patience_s": _PRESTO_PATIENCE_S,
             }
         )
     return found

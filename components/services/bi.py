@@ -27,12 +27,13 @@ class Bi(Service):
     @classmethod
     def needs(cls, settings: BiSettings, platform: Settings) -> Iterable[Need]:
         """See :func:`components.bi_settings.needs`."""
-        return needs(platform)
+        return needs(settings, platform)
 
     @classmethod
     def credentials(cls, settings: BiSettings, demands: Sequence[Demand]) -> Iterable[str]:
-        """Of Superset the key that encrypts and signs, and what the proxy proves itself with."""
-        return ["secret_key", "proxy"] if settings.engine == "superset" else ["admin"]
+        """Keys of both engines, so that a switch there and back finds them; what the proxy proves itself with."""
+        kept = [bi_superset.SECRET_KEY, bi_metabase.ADMIN]
+        return [*kept, bi_superset.PROXY] if settings.engine == "superset" else kept
 
     @classmethod
     def check(cls, settings: BiSettings, demands: Sequence[Demand], platform: Settings) -> Iterable[Problem]:
@@ -40,8 +41,10 @@ class Bi(Service):
         return problems(settings, demands, platform)
 
     def build(self) -> None:
-        """Server and setup job of the engine."""
-        (bi_superset if self.settings.engine == "superset" else bi_metabase).build(self)
+        """Server and setup job of the engine; of the other one its keys alone."""
+        engines = {"superset": bi_superset, "metabase": bi_metabase}
+        for name, engine in engines.items():
+            (engine.build if name == self.settings.engine else engine.keep)(self)
 
     def connections(self) -> Mapping[str, Any]:
         """Where it is inside the platform, and where people open it."""

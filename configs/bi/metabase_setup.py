@@ -125,7 +125,11 @@ def open_session(api: Api, wanted: Mapping[str, Any]) -> None:
             if api.log_in(admin["email"], admin["password"]):
                 say("administrator: new password")
                 return
-    raise SystemExit("Metabase knows neither the present nor a former password of its administrator")
+    raise SystemExit(
+        "Metabase knows neither the present nor a former password of its administrator "
+        f"{admin['email']}: set it to the credential bi/admin in Metabase as another administrator, "
+        "or let Metabase start anew (docs/bi.md, Metabase of another key)"
+    )
 
 
 # -- users

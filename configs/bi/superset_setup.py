@@ -2,7 +2,7 @@
 
 Migrates the database, re-encrypts what a former secret key encrypted, writes the built-in roles, then the
 platform's users and data sources. Running it again changes nothing. What people made stays: roles of theirs
-are left alone, a data source that charts build on is shut, not deleted.
+are left alone, a data source with datasets, saved queries or open tabs is shut, not deleted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ READERS = "Millrace data sources"
 
 BUILT_IN = ("Admin", "Alpha", "Gamma", "sql_lab", "Public", READERS)
 """Roles that follow from the platform role. Any others a user has were given in Superset and are kept."""
+
+NOTES = ("query", "table_schema", "database_user_oauth2_tokens", "ssh_tunnels")
+"""Tables that may go with a data source: the history of queries, looks at tables, logins."""
 
 _ROLES = {
     "admin": ("Admin",),
@@ -74,12 +78,10 @@ def encrypted_columns() -> Iterator[tuple[Any, list[Any]]]:
 def reencrypt(former: Sequence[str]) -> int:
     """Encrypt with the present secret key what only a former one can read; how many rows had to be.
 
-    All or nothing. Superset's own command takes one former key and stops at rows of another.
-
-    Raises:
-        SystemExit: when no known key reads a value.
+    All or nothing. Superset's own command takes one former key and stops at rows of another. What no known
+    key reads is emptied with a warning: Superset would fail at every look at it.
     """
-    from sqlalchemy import LargeBinary, bindparam, select, type_coerce
+    from sqlalchemy import LargeBinary, bindparam, null, select, type_coerce
     from superset.extensions import db
     from superset.utils.encrypt import EncryptedType
 
@@ -90,6 +92,7 @@ def reencrypt(former: Sequence[str]) -> int:
             raw = [type_coerce(column, LargeBinary).label(column.name) for column in columns]
             for row in connection.execute(select(*keys, *raw)).mappings().all():
                 fresh: dict[str, bytes] = {}
+                lost: list[str] = []
                 for column in columns:
                     value = row[column.name]
                     if value is None or _readable(column.type, bytes(value)) is not None:
@@ -100,16 +103,42 @@ def reencrypt(former: Sequence[str]) -> int:
                             fresh[column.name] = column.type.process_bind_param(plain[0], db.engine.dialect)
                             break
                     else:
-                        raise SystemExit(f"no key that is still known reads {table.name}.{column.name}")
+                        lost.append(column.name)
+                if lost:
+                    # Without the columns' type, which would encrypt even nothing.
+                    nothing = table.update().values(dict.fromkeys(lost, null()))
+                    connection.execute(_of(nothing, keys, row))
+                    _warn(connection, table, row, lost)
                 if fresh:
                     update = table.update().values(
                         {name: bindparam(f"new_{name}", type_=LargeBinary) for name in fresh}
                     )
-                    for key in keys:
-                        update = update.where(key == row[key.name])
-                    connection.execute(update, {f"new_{name}": value for name, value in fresh.items()})
+                    values = {f"new_{name}": value for name, value in fresh.items()}
+                    connection.execute(_of(update, keys, row), values)
                     changed += 1
     return changed
+
+
+def _of(statement: Any, keys: Sequence[Any], row: Any) -> Any:
+    """The statement for one row alone."""
+    for key in keys:
+        statement = statement.where(key == row[key.name])
+    return statement
+
+
+def _warn(connection: Any, table: Any, row: Any, lost: Sequence[str]) -> None:
+    """What was emptied, and who fills it again: this job for the platform's data sources, else a person."""
+    from sqlalchemy import select
+
+    columns = ", ".join(lost)
+    if table.name == "dbs":
+        found = select(table.c.database_name, table.c.is_managed_externally).where(table.c.id == row["id"])
+        name, managed = connection.execute(found).one()
+        who = "registered anew if its service is on" if managed else "TYPE IT IN ANEW in Superset"
+        say(f"WARNING data source {name}: no key that is still known reads its {columns}; emptied, {who}")
+        return
+    where = " ".join(f"{key.name} {row[key.name]}" for key in table.primary_key.columns)
+    say(f"WARNING {table.name} ({where}): no key that is still known reads its {columns}; emptied")
 
 
 def _readable(kind: Any, value: bytes) -> tuple[Any] | None:
@@ -172,7 +201,7 @@ def users(manager: Any, wanted: Sequence[dict[str, str]]) -> None:
 
 def data_sources(manager: Any, wanted: Sequence[dict[str, Any]]) -> None:
     """Register, adjust and remove the data sources of the platform's services."""
-    from superset.commands.database.utils import add_permissions, ping
+    from superset.commands.database.utils import add_permissions
     from superset.extensions import db
     from superset.models.core import Database
 
@@ -192,9 +221,7 @@ def data_sources(manager: Any, wanted: Sequence[dict[str, Any]]) -> None:
         database.is_managed_externally = True
         db.session.add(database)
         db.session.commit()
-        with database.get_sqla_engine() as engine:
-            if not ping(engine):
-                raise SystemExit(f"data source {source['name']}: no answer")
+        _try(database, source.get("patience_s", 0))
         add_permissions(database)
         db.session.commit()
         say(f"data source {source['name']}: {'there' if known else 'made'}")
@@ -203,6 +230,30 @@ def data_sources(manager: Any, wanted: Sequence[dict[str, Any]]) -> None:
             _retire(database)
     db.session.commit()
     _grant(manager, list(kept))
+
+
+def _try(database: Any, patience_s: float) -> None:
+    """Log in to a data source, for so long when its service starts beside this job.
+
+    Raises:
+        SystemExit: when there is no answer until then.
+    """
+    from superset.commands.database.utils import ping
+
+    end = time.monotonic() + patience_s
+    while True:
+        # What a refused login or connection raises differs from driver to driver.
+        try:
+            with database.get_sqla_engine() as engine:
+                if ping(engine):
+                    return
+                why = "no answer"
+        except Exception as error:
+            lines = str(error).replace(database.password or "\0", "***").splitlines()
+            why = f"no answer ({type(error).__name__}: {lines[0] if lines else ''})"
+        if time.monotonic() >= end:
+            raise SystemExit(f"data source {database.database_name}: {why}")
+        time.sleep(2)
 
 
 def _rename_foreign(name: str, number: str) -> None:
@@ -217,16 +268,36 @@ def _rename_foreign(name: str, number: str) -> None:
         say(f"data source {name}: one of that name was there, now {other.database_name}")
 
 
-def _retire(database: Any) -> None:
-    """Delete a data source whose service is off, or shut it when datasets would go with it."""
+def _made_on(database: Any) -> list[str]:
+    """Tables with rows of people's that a deletion of this data source would take along, or that forbid it.
+
+    All that refer to it but what Superset itself notes down: datasets, saved queries, open tabs, alerts.
+    """
+    from flask_appbuilder import Model
+    from sqlalchemy import func, select
     from superset.extensions import db
 
-    if not database.tables:
+    found = []
+    for table in Model.metadata.tables.values():
+        for key in table.foreign_keys:
+            if key.column.table.name == "dbs" and table.name not in NOTES:
+                rows = select(func.count()).select_from(table).where(key.parent == database.id)
+                if db.session.execute(rows).scalar():
+                    found.append(table.name)
+    return found
+
+
+def _retire(database: Any) -> None:
+    """Delete a data source whose service is off, or shut it when what people made would go with it."""
+    from superset.extensions import db
+
+    made = _made_on(database)
+    if not made:
         say(f"data source {database.database_name}: deleted")
         db.session.delete(database)
         return
     if database.password is not None or database.expose_in_sqllab:
-        say(f"data source {database.database_name}: shut, datasets build on it")
+        say(f"data source {database.database_name}: shut, not deleted: {', '.join(made)} build on it")
     database.password = None
     database.expose_in_sqllab = False
 
