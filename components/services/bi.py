@@ -31,7 +31,7 @@ class Bi(Service):
 
     @classmethod
     def credentials(cls, settings: BiSettings, demands: Sequence[Demand]) -> Iterable[str]:
-        """Keys of both engines, so that a switch there and back finds them; what the proxy proves itself with."""
+        """Keys of both engines, so that a switch there and back finds them; the proxy's proof of itself."""
         kept = [bi_superset.SECRET_KEY, bi_metabase.ADMIN]
         return [*kept, bi_superset.PROXY] if settings.engine == "superset" else kept
 

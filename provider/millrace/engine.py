@@ -229,6 +229,16 @@ def tail(container: Container, lines: int = LOG_LINES) -> str:
     return "\n".join(f"  {_cut(line)}" for line in text.splitlines()) or "  (it wrote no logs)"
 
 
+def warnings(container: Container) -> list[str]:
+    """What a container wrote on standard output as ``WARNING <text>``, the texts alone."""
+    mark = "WARNING "
+    try:
+        text = container.logs(stdout=True, stderr=False).decode(errors="replace")
+    except DockerException:
+        return []
+    return [_cut(line.removeprefix(mark)) for line in text.splitlines() if line.startswith(mark)]
+
+
 def _cut(line: str) -> str:
     return line if len(line) <= _LOG_WIDTH else line[:_LOG_WIDTH] + "…"
 

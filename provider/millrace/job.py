@@ -11,7 +11,7 @@ from docker.models.containers import Container
 from docker.types import LogConfig
 from typing_extensions import override
 
-from millrace.engine import LOG_LINES, archive, tail
+from millrace.engine import LOG_LINES, archive, tail, warnings
 from millrace.resources import EVERY_INPUT, Call, Props, Resource, ResourceError
 
 _POLL_S = 0.2
@@ -23,7 +23,8 @@ class Job(Resource):
 
     Exit code 0 is success. Anything else, or ``timeout`` seconds, fails with the service's name and the last
     log lines and leaves the job out of the state, so that the next ``up`` runs it again. Runs again when any
-    input changes. The container is removed either way: what it wrote is in the error message.
+    input changes. The container is removed either way: what it wrote is in the error message, and lines that
+    start with ``WARNING`` are warnings of the update.
     """
 
     type_token = "millrace:docker:Job"
@@ -50,6 +51,8 @@ class Job(Resource):
                 raise ResourceError(
                     f"{title}: job {name} {how}\nlast {LOG_LINES} log lines:\n{tail(container)}"
                 )
+            for line in warnings(container):
+                call.warn(f"{title}: {line}")
         except APIError as error:
             raise ResourceError(f"{title}: job {name} did not start: {error.explanation or error}") from None
         finally:

@@ -23,11 +23,13 @@ class ResourceError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What a resource may use during one call: the Docker engine, a progress line, the cancel signal."""
+    """What a resource may use during one call: the Docker engine, progress, warnings, the cancel signal."""
 
     engine: Engine
     progress: Callable[[str], None]
     cancelled: threading.Event
+    warn: Callable[[str], None] = lambda text: None
+    """Shows a line that stays, among the warnings of the update."""
     _said: list[float] = field(default_factory=list)
 
     def say(self, text: str) -> None:

@@ -182,15 +182,19 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         if self._docker is None:
             raise ResourceError("the millrace provider was called before it was configured")
         return Call(
-            engine=self._docker, progress=lambda text: self._say(urn, text), cancelled=self._cancelled
+            engine=self._docker,
+            progress=lambda text: self._say(urn, text),
+            cancelled=self._cancelled,
+            warn=lambda text: self._say(urn, text, warning=True),
         )
 
-    def _say(self, urn: str, text: str) -> None:
+    def _say(self, urn: str, text: str, *, warning: bool = False) -> None:
         if self._log is None:
             return
+        severity = engine_pb2.WARNING if warning else engine_pb2.INFO
         # Progress is for the reader only: an engine that is already leaving must not fail the call.
         with contextlib.suppress(grpc.RpcError):
-            message = engine_pb2.LogRequest(severity=engine_pb2.INFO, message=text, urn=urn, ephemeral=True)
+            message = engine_pb2.LogRequest(severity=severity, message=text, urn=urn, ephemeral=not warning)
             self._log.Log(message, timeout=5)
 
 

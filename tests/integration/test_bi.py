@@ -256,8 +256,17 @@ def test_a_killed_server_comes_back_with_all_it_had(web: Web, dataset: int) -> N
     assert Superset(web, "uma").rows_of(dataset) == [["north", 3], ["south", 39]]
 
 
+def _of_another_key(stack: Stack) -> None:
+    """The stored passwords, as a metadata database of before the keys of now has them."""
+    password = stack.outputs_once["credentials"]["postgres"]["bi"]
+    with clients.postgres(stack, "bi", "bi", password=password) as metadata:
+        # In the form of what Superset stores, but of no key.
+        noise = "encode(sha512(database_name::bytea), 'base64')::bytea"
+        metadata.execute(f"UPDATE dbs SET password = {noise} WHERE password IS NOT NULL")
+
+
 def test_rotation_users_and_databases_are_followed(web: Web, dataset: int) -> None:
-    """One `up` that changes all of them, and one that takes it back."""
+    """One `up` that changes all of them, and one that takes it back, with passwords that no key reads."""
     stack = web.stack
     ada = Superset(web, "ada")
     # A data source of ada's own: nobody but Superset's metadata knows its password.
@@ -274,11 +283,11 @@ def test_rotation_users_and_databases_are_followed(web: Web, dataset: int) -> No
     before = copy.deepcopy(stack.config)
     credentials = stack.outputs_once["credentials"]
     users = [{**u, "role": "engineer"} if u["name"] == "uma" else u for u in before["users"]]
-    archive = {"name": "archive", "owner": "shop_owner"}
+    more = [{"name": name, "owner": "shop_owner"} for name in ("archive", "attic")]
     changes: dict[str, Any] = {
         "rotation": dict.fromkeys(("postgres/bi", "postgres/bi_reader", "bi/secret_key", "bi/proxy"), "2"),
         "users": [*users, {"name": "ivo", "role": "user"}],
-        "postgres": {**before["postgres"], "databases": [*before["postgres"]["databases"], archive]},
+        "postgres": {**before["postgres"], "databases": [*before["postgres"]["databases"], *more]},
     }
     try:
         with stack.changed(**changes):
@@ -288,15 +297,31 @@ def test_rotation_users_and_databases_are_followed(web: Web, dataset: int) -> No
             assert now["bi"]["secret_key"] != credentials["bi"]["secret_key"]
             assert Superset(web, "erin").query("Postgres shop", count) == [[2]]
             assert Superset(web, "ada").query("ada's", count) == [[2]]
-            assert Superset(web, "erin").query("Postgres archive", "SELECT 6 * 7") == [[42]]
+            erin = Superset(web, "erin")
+            assert erin.query("Postgres archive", "SELECT 6 * 7") == [[42]]
+            assert erin.query("Postgres attic", "SELECT 6 * 7") == [[42]]
+            saved = {"db_id": erin.sources()["Postgres archive"], "label": "answer", "sql": "SELECT 6 * 7"}
+            query = erin.json("POST", "/api/v1/saved_query/", saved)["id"]
             assert Superset(web, "ivo").rows_of(dataset) == [["north", 3], ["south", 39]]
             assert Superset(web, "uma").get("/sqllab/").status_code == 200
-            stack.up("--expect-no-changes")
+            _of_another_key(stack)
     finally:
-        stack.up()
+        output = stack.up().output
+    assert "data source ada's: no key that is still known reads its password; emptied" in output
+    assert "data source Postgres shop: no key that is still known reads its password; emptied" in output
     ada = Superset(web, "ada")
-    assert "Postgres archive" not in ada.sources()
-    assert ada.query("ada's", count) == [[2]]
+    assert ada.sources().keys() >= {"Postgres shop", "Postgres archive", "ada's"}
+    assert "Postgres attic" not in ada.sources()
+    # What erin saved outlives the database; nobody logs in to it any more.
+    assert Superset(web, "erin").json("GET", f"/api/v1/saved_query/{query}")["result"]["label"] == "answer"
+    archive = ada.json("GET", f"/api/v1/database/{ada.sources()['Postgres archive']}")["result"]
+    assert archive["expose_in_sqllab"] is False
+    with pytest.raises(AssertionError):
+        ada.query("ada's", count)
+    assert Superset(web, "erin").query("Postgres shop", count) == [[2]]
+    erin = Superset(web, "erin")
+    erin.json("DELETE", f"/api/v1/saved_query/{query}")
+    ada.json("DELETE", f"/api/v1/database/{archive['id']}")
     active = {
         user["username"]: user["active"]
         for user in ada.json("GET", "/api/v1/security/users/?q=(page_size:100)")["result"]

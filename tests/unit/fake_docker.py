@@ -71,7 +71,7 @@ class FakeContainer:
         code, output = self.probe()
         return SimpleNamespace(exit_code=code, output=output)
 
-    def logs(self, tail: int, **_: Any) -> bytes:
+    def logs(self, tail: int = 1000, **_: Any) -> bytes:
         return b"\n".join(self.log.split(b"\n")[-tail:])
 
     def start(self) -> None:

@@ -225,6 +225,28 @@ def test_another_user_touches_no_server_of_superset() -> None:
     assert touched == {"bi-setup", "proxy"}
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_keys_of_both_engines_are_kept(engine: str) -> None:
+    """A switch to the other engine and back finds the keys that read what was stored."""
+    names = {node.name for node in made(engine).nodes}
+    kept = {"credential-bi-secret-key-password", "former-bi-secret-key"}
+    kept |= {"credential-bi-admin-password", "former-bi-admin", "bi-metabase-encryption-key"}
+    assert kept <= names
+    load({"users": USERS, "postgres": {}, "bi": {"engine": engine, "memory_mib": 1024},
+          "rotation": {"bi/secret_key": "2", "bi/admin": "2"}}, "Pulumi.test.yaml")  # fmt: skip
+
+
+@pytest.mark.parametrize(("engine", "waits"), [("superset", False), ("metabase", True)])
+def test_superset_is_set_up_while_presto_starts(engine: str, waits: bool) -> None:
+    """Its job tries Presto until it answers; Metabase's API refuses one that does not answer at once."""
+    graph = made(engine, '{"presto": {}}')
+    before = graph.waits_for(graph.named("bi-setup"))
+    assert (graph.named("presto-ready").urn in before) is waits
+    assert graph.named("postgres-ready").urn in before
+    patience = [source.get("patience_s", 0) for source in wanted(graph)["data_sources"]]
+    assert patience == ([0, 0, 0] if waits else [0, 300])
+
+
 # -- images, order, exposure
 
 

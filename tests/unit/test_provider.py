@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import millrace.job
@@ -235,6 +236,13 @@ def test_files_of_a_job_are_for_its_user(call: Call, docker: FakeDocker) -> None
     }
     assert {(info.uid, info.gid) for info in members.values()} == {(999, 999)}
     assert members["etc/plan.sql"].size == len("select 'ü';".encode())
+
+
+def test_what_a_job_warns_of_is_shown(call: Call, docker: FakeDocker) -> None:
+    shown: list[str] = []
+    docker.prepare = ends(0, b"made\nWARNING emptied, type it in\ndone\n")
+    Job().create(replace(call, warn=shown.append), JOB)
+    assert shown == [f"{JOB['service']}: emptied, type it in"]
 
 
 def test_a_job_that_fails_shows_its_last_lines_and_runs_again(call: Call, docker: FakeDocker) -> None:
