@@ -128,7 +128,7 @@ def open_session(api: Api, wanted: Mapping[str, Any]) -> None:
     raise SystemExit(
         "Metabase knows neither the present nor a former password of its administrator "
         f"{admin['email']}: set it to the credential bi/admin in Metabase as another administrator, "
-        "or let Metabase start anew (docs/bi.md, Metabase of another key)"
+        "or let Metabase start anew (docs/bi.md, 'Metabase of another key')"
     )
 
 
