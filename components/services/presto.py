@@ -289,7 +289,10 @@ class Presto(Service):
             user=_NOBODY,
             files=(
                 ca_file(self.context.platform.authority.certificate),
-                File(path=f"{_LAKE_FOLDER}/lake.py", content=render("presto/lake.py")),
+                *(
+                    File(path=f"{_LAKE_FOLDER}/{name}", content=render(f"presto/{name}"))
+                    for name in ("lake.py", "lake_clients.py")
+                ),
                 File(
                     path=f"{_LAKE_FOLDER}/settings.json",
                     content=pulumi.Output.secret(content),

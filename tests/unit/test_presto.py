@@ -265,8 +265,9 @@ def test_the_keeper_is_told_what_to_look_at() -> None:
     assert settings["tables"] == {"sales.old": "archive/sales"}
     assert (settings["bucket"], settings["refresh_s"], settings["engine"]) == ("lake", 15, "trino")
     # Its program is sent as it stands.
-    sent = sent_to(graph.container("presto-lake"))["/etc/millrace/presto-lake/lake.py"]
-    assert sent == Path("configs/presto/lake.py").read_text()
+    for name in ("lake.py", "lake_clients.py"):
+        sent = sent_to(graph.container("presto-lake"))[f"/etc/millrace/presto-lake/{name}"]
+        assert sent == Path(f"configs/presto/{name}").read_text()
 
 
 @pytest.mark.parametrize("image", ["trino", "presto"])

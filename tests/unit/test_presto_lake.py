@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import importlib.util
+import importlib
 import io
 import json
 import re
 import urllib.error
 import urllib.request
-from pathlib import Path
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -17,12 +17,16 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def lake() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lake", Path("configs/presto/lake.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def lake() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        # A script finds what lies beside it.
+        patch.syspath_prepend("configs/presto")
+        yield importlib.import_module("lake")
+
+
+@pytest.fixture(scope="module")
+def clients(lake: ModuleType) -> ModuleType:
+    return importlib.import_module("lake_clients")
 
 
 class FakeStore:
@@ -248,9 +252,11 @@ def test_names_it_cannot_write_are_left_out(
     assert f"{folder} is left out: names have" in capsys.readouterr().out
 
 
-def test_lists_of_a_bucket_are_read_to_their_end(lake: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_of_a_bucket_are_read_to_their_end(
+    clients: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"endpoint": "https://s:9000", "bucket": "b", "store_user": "u", "store_password": "p"}
-    store = lake.Store(settings, None)
+    store = clients.Store(settings, None)
     namespace = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
     pages = [
         f"<L {namespace}><CommonPrefixes><Prefix>a/b%20c/</Prefix></CommonPrefixes>"
@@ -264,7 +270,7 @@ def test_lists_of_a_bucket_are_read_to_their_end(lake: ModuleType, monkeypatch: 
         assert request.get_header("Authorization").startswith("AWS4-HMAC-SHA256 Credential=u/")
         return pages[len(asked) - 1].encode()
 
-    monkeypatch.setattr(lake, "fetch", answer)
+    monkeypatch.setattr(clients, "fetch", answer)
     assert store.folders("a/") == ["b c", "d"]
     assert "continuation-token=t%2F1" in asked[1] and "prefix=a%2F" in asked[0]
 
@@ -286,7 +292,7 @@ class Broken(io.BytesIO):
     ],
 )
 def test_answers_that_break_off_are_refused_requests(
-    lake: ModuleType, monkeypatch: pytest.MonkeyPatch, failure: Any
+    clients: ModuleType, monkeypatch: pytest.MonkeyPatch, failure: Any
 ) -> None:
     asked = []
 
@@ -298,33 +304,33 @@ def test_answers_that_break_off_are_refused_requests(
 
     monkeypatch.setattr(urllib.request, "urlopen", answer)
     monkeypatch.setattr(Broken, "close", lambda _: None)
-    monkeypatch.setattr(lake.time, "sleep", lambda _: None)
-    with pytest.raises(lake.RefusedError, match="https://s"):
-        lake.fetch(urllib.request.Request("https://s"), None)
-    assert len(asked) == lake.TRIES
+    monkeypatch.setattr(clients.time, "sleep", lambda _: None)
+    with pytest.raises(clients.RefusedError, match="https://s"):
+        clients.fetch(urllib.request.Request("https://s"), None)
+    assert len(asked) == clients.TRIES
 
 
 def test_answers_that_are_none_are_refused_requests(
-    lake: ModuleType, monkeypatch: pytest.MonkeyPatch
+    clients: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lake, "fetch", lambda *_: b"<html>")
+    monkeypatch.setattr(clients, "fetch", lambda *_: b"<html>")
     store = {"endpoint": "https://s:9000", "bucket": "b", "store_user": "u", "store_password": "p"}
-    with pytest.raises(lake.RefusedError, match="no XML"):
-        lake.Store(store, None).folders("")
+    with pytest.raises(clients.RefusedError, match="no XML"):
+        clients.Store(store, None).folders("")
     presto = {"presto": "https://p", "engine": "trino", "user": "u", "password": "p"}
-    with pytest.raises(lake.RefusedError, match="no JSON"):
-        lake.Presto(presto, None).run("SELECT 1")
+    with pytest.raises(clients.RefusedError, match="no JSON"):
+        clients.Presto(presto, None).run("SELECT 1")
 
 
-def test_an_object_that_is_not_there_is_none(lake: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_is_not_there_is_none(clients: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"endpoint": "https://s:9000", "bucket": "b", "store_user": "u", "store_password": "p"}
     status = 404
 
     def answer(*_: Any) -> bytes:
-        raise lake.RefusedError("no", status)
+        raise clients.RefusedError("no", status)
 
-    monkeypatch.setattr(lake, "fetch", answer)
-    assert lake.Store(settings, None).get("b", "k") is None
+    monkeypatch.setattr(clients, "fetch", answer)
+    assert clients.Store(settings, None).get("b", "k") is None
     status = 403
-    with pytest.raises(lake.RefusedError):
-        lake.Store(settings, None).get("b", "k")
+    with pytest.raises(clients.RefusedError):
+        clients.Store(settings, None).get("b", "k")
