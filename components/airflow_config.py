@@ -22,7 +22,7 @@ PORT = 8443
 RUN, ETC = "/run/millrace/airflow", "/etc/millrace/airflow"
 """What holds secrets, and what everybody may read."""
 
-DAGS, LOGS, SCRATCH, KEYS = (f"/var/lib/millrace/airflow-{n}" for n in ("dags", "logs", "tmp", "keys"))
+DAGS, LOGS, SCRATCH = (f"/var/lib/millrace/airflow-{n}" for n in ("dags", "logs", "tmp"))
 """Where volumes are mounted."""
 
 CA = f"{TLS_FOLDER}/ca.crt"
@@ -45,11 +45,15 @@ def config(
     database: Connection,
     credentials: Mapping[str, Credential],
     *,
+    keys: pulumi.Input[str],
     hostname: str,
     base_url: str,
     time_zone: str,
 ) -> pulumi.Output[str]:
-    """airflow.cfg; secret. ``hostname`` is the API server's, ``base_url`` the page's address for browsers."""
+    """airflow.cfg; secret. ``keys`` are of :func:`fernet_keys`, ``hostname`` is the API server's.
+
+    ``base_url`` is the page's address for browsers.
+    """
     plain: dict[str, object] = {
         "api_host": hostname,
         "api_port": PORT,
@@ -67,7 +71,7 @@ def config(
     secrets = {
         "database": database_uri(database),
         "database_async": database.uri.apply(_for_asyncpg),
-        "fernet": fernet_key(credentials["fernet"]),
+        "fernet": keys,
         # 64 bytes is what the signature's hash calls for.
         "jwt": credentials["jwt"].password.apply(lambda p: hashlib.sha512(p.encode()).hexdigest()),
         "session": credentials["session"].password,
@@ -77,13 +81,19 @@ def config(
     )
 
 
-def fernet_key(credential: Credential) -> pulumi.Output[str]:
-    """A Fernet key, 32 bytes as URL-safe base64; secret."""
+def fernet_keys(
+    credential: Credential, former: pulumi.Input[Sequence[pulumi.Input[str]]]
+) -> pulumi.Output[str]:
+    """Fernet keys as Airflow takes them: separated by commas, the first one encrypts, all decrypt; secret."""
+    passwords = pulumi.Output.all(credential.password, former)
     return pulumi.Output.secret(
-        credential.password.apply(
-            lambda p: base64.urlsafe_b64encode(hashlib.sha256(f"fernet {p}".encode()).digest()).decode()
-        )
+        passwords.apply(lambda found: ",".join(_fernet_key(p) for p in (found[0], *found[1])))
     )
+
+
+def _fernet_key(password: str) -> str:
+    """32 bytes as URL-safe base64."""
+    return base64.urlsafe_b64encode(hashlib.sha256(f"fernet {password}".encode()).digest()).decode()
 
 
 def users(

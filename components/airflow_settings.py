@@ -27,15 +27,41 @@ DAGS_LIMIT_MIB = 4
 """The files are part of the stack's state, so there is an end to it."""
 
 OWN_OPTIONS = {
-    "api.base_url", "api.secret_key", "api.ssl_ca_file", "api.ssl_cert", "api.ssl_key", "api.workers",
-    "api_auth.jwt_secret", "core.auth_manager", "core.dags_folder", "core.default_timezone",
+    "api.base_url", "api.client_use_public_certs", "api.expose_config", "api.secret_key", "api.ssl_ca_file",
+    "api.workers", "api_auth.jwt_secret", "core.auth_manager", "core.dags_folder", "core.default_timezone",
     "core.execution_api_server_url", "core.executor", "core.fernet_key", "core.hostname_callable",
     "core.load_examples", "core.plugins_folder", "dag_processor.dag_bundle_config_list",
     "database.sql_alchemy_conn", "database.sql_alchemy_conn_async", "logging.base_log_folder",
-    "logging.dag_processor_child_process_log_directory", "logging.remote_base_log_folder",
-    "logging.remote_log_conn_id", "logging.remote_logging", "secrets.backend", "secrets.backend_kwargs",
+    "logging.dag_processor_child_process_log_directory", "logging.delete_local_logs",
+    "logging.remote_base_log_folder", "logging.remote_log_conn_id", "logging.remote_logging",
+    "secrets.backend", "secrets.backend_kwargs",
 }  # fmt: skip
 """What the platform sets itself and rests on."""
+
+# What would undo them: another certificate or key, another way to the database, to users or to secrets. And
+# their former names: Airflow takes those from the environment in preference to the present ones in the file.
+_REFUSED = OWN_OPTIONS | {
+    "api.client_ssl_cert", "api.client_ssl_key", "api.host", "api.port", "api.ssl_cert",
+    "api.ssl_cert_reqs", "api.ssl_key", "api_auth.jwt_algorithm", "api_auth.jwt_audience",
+    "api_auth.jwt_issuer", "api_auth.jwt_kid", "api_auth.jwt_private_key_path", "api_auth.trusted_jwks_url",
+    "core.simple_auth_manager_all_admins", "core.simple_auth_manager_passwords_file",
+    "core.simple_auth_manager_users", "core.sql_alchemy_conn", "core.unit_test_mode",
+    "database.sql_alchemy_connect_args", "database.sql_alchemy_connect_args_async",
+    "database.sql_alchemy_engine_args", "database.sql_alchemy_schema", "database.sql_alchemy_session_maker",
+    "execution_api.jwt_audience", "logging.logging_config_class", "logging.remote_task_handler_kwargs",
+    "logging.task_log_reader", "webserver.base_url", "webserver.expose_config", "webserver.secret_key",
+    "webserver.web_server_host", "webserver.web_server_port", "webserver.web_server_ssl_cert",
+    "webserver.web_server_ssl_key", "webserver.workers", "workers.execution_api_server_url",
+    "workers.secrets_backend", "workers.secrets_backend_kwargs",
+}  # fmt: skip
+
+
+def _refused(option: str) -> bool:
+    """Whether the platform rests on it, given as it is or by a command or a secret's name."""
+    return option.startswith("millrace.") or any(
+        option.removesuffix(suffix) in _REFUSED for suffix in ("", "_cmd", "_secret")
+    )
+
 
 _OWN_KEYS = {
     "core.parallelism": "parallelism",
@@ -133,7 +159,7 @@ def problems(settings: AirflowSettings) -> Iterator[Problem]:
     for name in settings.options:
         if key := _OWN_KEYS.get(name):
             yield Problem(("options", name), f"has a key of its own - write `{key}` beside `options`")
-        elif name in OWN_OPTIONS or name.startswith("millrace."):
+        elif _refused(name):
             yield Problem(("options", name), "is set by the platform itself - remove it")
     for field, names in (
         ("buckets", settings.buckets),

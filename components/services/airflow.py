@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 
 from components import airflow_config, airflow_connections
-from components.airflow_config import DAGS, ETC, KEYS, LOGS, PORT, RUN, SCRATCH
+from components.airflow_config import DAGS, ETC, LOGS, PORT, RUN, SCRATCH
 from components.airflow_settings import AirflowSettings, environment, problems
 from components.postgres_settings import Database
 from components.problems import Problem
@@ -72,15 +72,18 @@ class Airflow(Service):
     def build(self) -> None:
         """Database, four programs, DAG files."""
         self._database = self.context.platform.connect(self.key, "postgres", _METADATA)
+        self._keys = airflow_config.fernet_keys(self.credential("fernet"), self.former("fernet"))
         self._common = self._common_files()
         migrated = self.run(self._migrate())
         processor = self.deploy(self._dag_processor(), after=[migrated])
         # A volume that somebody emptied has no DAGs: every new container of its owner gets the job.
         self.run(self._dags(processor.instances))
-        rotated = self.run(self._rotate(), after=[migrated])
-        self.deploy(self._api_server(), after=[rotated])
-        self.deploy(self._scheduler(), after=[rotated])
-        self.deploy(self._triggerer(), after=[rotated])
+        others = [
+            self.deploy(workload, after=[migrated])
+            for workload in (self._api_server(), self._scheduler(), self._triggerer())
+        ]
+        # Programs that knew the former key alone could not read what the job writes.
+        self.run(self._rotate(), after=[ready for d in (processor, *others) for ready in d.ready])
 
     def connections(self) -> Mapping[str, Any]:
         """Addresses of the web page and the REST API: one inside the platform, two through the proxy."""
@@ -136,7 +139,6 @@ class Airflow(Service):
             volumes=(
                 Volume(name="dags", path=DAGS, data=False, read_only=True),
                 Volume(name="logs", path=LOGS, data=False),
-                Volume(name="keys", path=KEYS),
             ),
         )
 
@@ -204,42 +206,28 @@ class Airflow(Service):
     # -- jobs
 
     def _migrate(self) -> Job:
-        return self._job("migrate", ("airflow", "db", "migrate"), memory_mib=512, timeout_s=600)
-
-    def _rotate(self) -> Job:
-        key = File(
-            path=f"{RUN}/fernet", content=airflow_config.fernet_key(self.credential("fernet")), secret=True
-        )
-        script = File(path=f"{ETC}/rotate_fernet.py", content=render("airflow/rotate_fernet.py"))
-        return self._job(
-            "fernet",
-            ("python", script.path, key.path, f"{KEYS}/fernet"),
-            memory_mib=512,
-            timeout_s=600,
-            files=(key, script),
-            volumes=(Volume(name="keys", path=KEYS, of=f"{self.hostname}-dag-processor"),),
-        )
-
-    def _job(
-        self,
-        name: str,
-        command: tuple[str, ...],
-        *,
-        memory_mib: int,
-        timeout_s: int,
-        files: tuple[File, ...] = (),
-        volumes: tuple[Volume, ...] = (),
-    ) -> Job:
         return Job(
-            name=name,
+            name="migrate",
             image="airflow",
-            command=command,
+            command=("airflow", "db", "migrate"),
             user=_UID,
             env=self._env(),
-            files=(*self._common, *files),
-            volumes=volumes,
-            limits=Limits(memory_mib=memory_mib, cpus=self.settings.cpus),
-            timeout_s=timeout_s,
+            files=self._common,
+            limits=Limits(memory_mib=512, cpus=self.settings.cpus),
+            timeout_s=600,
+        )
+
+    def _rotate(self) -> Job:
+        keys = File(path=f"{RUN}/fernet", content=self._keys, secret=True)
+        script = File(path=f"{ETC}/rotate_fernet.py", content=render("airflow/rotate_fernet.py"))
+        return Job(
+            name="fernet",
+            image="airflow",
+            command=("python", script.path, keys.path, f"{RUN}/database"),
+            user=_UID,
+            files=(*self._database_files(), keys, script),
+            limits=Limits(memory_mib=256, cpus=self.settings.cpus),
+            timeout_s=600,
         )
 
     def _dags(self, instances: Sequence[pulumi.Output[str]]) -> Job:
@@ -273,7 +261,8 @@ class Airflow(Service):
         config = airflow_config.config(
             self.settings,
             self._database,
-            {name: self.credential(name) for name in ("fernet", "jwt", "session")},
+            {name: self.credential(name) for name in ("jwt", "session")},
+            keys=self._keys,
             hostname=self.hostname,
             base_url=self._public(self.hostname),
             time_zone=platform.settings.time_zone,
@@ -281,12 +270,18 @@ class Airflow(Service):
         offered = airflow_connections.document(self.key, self.settings, platform)
         login = render("airflow/millrace_login.py")
         return (
-            ca_file(platform.authority.certificate),
+            *self._database_files(),
             File(path=f"{RUN}/airflow.cfg", content=config, secret=True),
-            File(path=f"{RUN}/database", content=airflow_config.database_uri(self._database), secret=True),
             File(path=f"{RUN}/connections.json", content=offered, secret=True),
             File(path=f"{ETC}/probe.py", content=render("airflow/probe.py")),
             File(path=f"{ETC}/python/millrace_login.py", content=login),
+        )
+
+    def _database_files(self) -> tuple[File, File]:
+        uri = airflow_config.database_uri(self._database)
+        return (
+            ca_file(self.context.platform.authority.certificate),
+            File(path=f"{RUN}/database", content=uri, secret=True),
         )
 
     def _users(self) -> pulumi.Output[str]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 import secrets
-import threading
+import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,10 @@ USER_HEADER = b"x-forwarded-user"
 # What the injected token is good for: one request.
 REQUEST_S = 120
 ROLES = {"user": "VIEWER", "engineer": "OP", "admin": "ADMIN"}
-_one_at_a_time = threading.Lock()
+# A client may be wrong so often at once, and once more after each of these spans.
+WRONG, AGAIN_S = 10, 6
+# How many clients are remembered, and how many requests wait for a check of a password.
+CLIENTS, WAITING = 10_000, 8
 
 
 @cache
@@ -55,15 +60,86 @@ def nobody() -> bytes:
 
 
 def right_password(name: str, password: str) -> bool:
-    """Whether it is the user's. One check at a time: each costs a core some 60 ms."""
+    """Whether it is the user's. Costs a core some 60 ms."""
     import bcrypt
 
     entry = known()["users"].get(name)
     given = password.encode()
-    with _one_at_a_time:
-        # bcrypt looks at 72 bytes; newer versions refuse more, and no password is that long.
-        right = bcrypt.checkpw(given[:72], entry["hash"].encode() if entry else nobody())
+    # bcrypt looks at 72 bytes; newer versions refuse more, and no password is that long.
+    right = bcrypt.checkpw(given[:72], entry["hash"].encode() if entry else nobody())
     return right and entry is not None and len(given) <= 72
+
+
+class TooManyError(Exception):
+    """Too many wrong passwords of a client, or requests at a time; ``wait_s`` until there is room."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(wait_s)
+        self.wait_s = max(1, math.ceil(wait_s))
+
+
+class Guesses:
+    """How often each client may still be wrong: counted before the check, as many run at a time."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def take(self, client: str) -> None:
+        """One guess of the client.
+
+        Raises:
+            TooManyError: when it has none left.
+        """
+        left = self._balance(client)
+        if left < 1:
+            raise TooManyError((1 - left) * AGAIN_S)
+        self._note(client, left - 1)
+
+    def give_back(self, client: str) -> None:
+        """It was none: the password was right."""
+        self._note(client, min(WRONG, self._balance(client) + 1))
+
+    def _balance(self, client: str) -> float:
+        left, at = self._left.get(client, (WRONG, self._now()))
+        return min(WRONG, left + (self._now() - at) / AGAIN_S)
+
+    def _note(self, client: str, left: float) -> None:
+        # The one that was longest silent is first, and forgotten first.
+        self._left.pop(client, None)
+        self._left[client] = (left, self._now())
+        if len(self._left) > CLIENTS:
+            del self._left[next(iter(self._left))]
+
+
+class Passwords:
+    """Checks passwords, one at a time, in a thread that nothing else of Airflow waits for."""
+
+    def __init__(self, guesses: Guesses | None = None) -> None:
+        self._guesses = guesses or Guesses()
+        self._limiter: Any = None
+        self._pending = 0
+
+    async def right(self, client: str, name: str, password: str) -> bool:
+        """Whether it is the user's password.
+
+        Raises:
+            TooManyError: when nobody looked.
+        """
+        from anyio import CapacityLimiter, to_thread
+
+        self._limiter = self._limiter or CapacityLimiter(1)
+        if self._pending > WAITING:
+            raise TooManyError(1)
+        self._guesses.take(client)
+        self._pending += 1
+        try:
+            right = await to_thread.run_sync(right_password, name, password, limiter=self._limiter)
+        finally:
+            self._pending -= 1
+        if right:
+            self._guesses.give_back(client)
+        return right
 
 
 class PlatformAuthManager(SimpleAuthManager):
@@ -109,9 +185,10 @@ class PlatformAuthManager(SimpleAuthManager):
         """Mounted at /auth: tokens for API clients, and what a browser without a login is shown."""
         from airflow.api_fastapi.core_api.security import is_safe_url
         from starlette.applications import Starlette
-        from starlette.concurrency import run_in_threadpool
         from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
         from starlette.routing import Route
+
+        passwords = Passwords()
 
         async def token(request: Any) -> Any:
             cli = request.url.path.endswith("/cli")
@@ -119,7 +196,14 @@ class PlatformAuthManager(SimpleAuthManager):
             name, password = credentials(request.headers.get("content-type", ""), await request.body())
             if not (name and password):
                 return JSONResponse({"detail": "Username and password must be provided"}, 400)
-            if not await run_in_threadpool(right_password, name, password):
+            # The proxy says who it is; the network's other members may go without.
+            client = request.headers.get("x-real-ip") or (request.client.host if request.client else "")
+            try:
+                right = await passwords.right(client, name, password)
+            except TooManyError as error:
+                headers = {"Retry-After": str(error.wait_s)}
+                return JSONResponse({"detail": "Too many attempts"}, 429, headers=headers)
+            if not right:
                 return JSONResponse({"detail": "Invalid credentials"}, 401)
             signed = self.generate_jwt(user(name), expiration_time_in_seconds=conf.getint("api_auth", option))
             return JSONResponse({"access_token": signed}, 201)

@@ -6,12 +6,14 @@ import asyncio
 import importlib.util
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import anyio.to_thread
 import bcrypt
 import pytest
 
@@ -200,3 +202,65 @@ def test_passwords(login: Any, name: str, password: str, right: bool) -> None:
 )
 def test_credentials(login: Any, kind: str, body: bytes, found: tuple[str, str]) -> None:
     assert login.credentials(kind, body) == found
+
+
+def test_only_so_many_wrong_guesses(login: Any) -> None:
+    now = [0.0]
+    guesses = login.Guesses(lambda: now[0])
+    passwords = login.Passwords(guesses)
+
+    def tries(client: str, password: str) -> Any:
+        return asyncio.run(passwords.right(client, "erin", password))
+
+    for _ in range(30):
+        assert tries("a", "pe") is True
+    for _ in range(login.WRONG):
+        assert tries("a", "wrong") is False
+    # Even the right one: it would tell a guess from another.
+    with pytest.raises(login.TooManyError) as refused:
+        tries("a", "pe")
+    assert refused.value.wait_s == login.AGAIN_S
+    assert tries("b", "pe") is True
+    now[0] += login.AGAIN_S
+    assert tries("a", "pe") is True
+    assert tries("a", "wrong") is False
+    with pytest.raises(login.TooManyError):
+        tries("a", "wrong")
+
+
+def test_clients_are_forgotten_some_day(login: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "CLIENTS", 2)
+    guesses = login.Guesses()
+    for client in ("a", "b", "a", "c"):
+        guesses.take(client)
+    assert set(guesses._left) == {"a", "c"}
+
+
+def test_few_wait_and_nobody_waits_for_them(login: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, at_a_time, most = threading.Event(), 0, 0
+
+    def slow(name: str, password: str) -> bool:
+        nonlocal at_a_time, most
+        at_a_time += 1
+        most = max(most, at_a_time)
+        assert go.wait(10)
+        at_a_time -= 1
+        return True
+
+    monkeypatch.setattr(login, "right_password", slow)
+
+    async def all_of_them() -> list[Any]:
+        passwords = login.Passwords()
+        flood = [
+            asyncio.create_task(passwords.right(f"c{n}", "erin", "pe")) for n in range(login.WAITING + 3)
+        ]
+        await asyncio.sleep(0)
+        # A thread of the pool that everything else shares is still there, however few it has.
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+        await anyio.to_thread.run_sync(go.set)
+        return await asyncio.gather(*flood, return_exceptions=True)
+
+    done = asyncio.run(all_of_them())
+    assert done.count(True) == login.WAITING + 1
+    assert sum(isinstance(answer, login.TooManyError) for answer in done) == 2
+    assert most == 1
