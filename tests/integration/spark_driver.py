@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shlex
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,11 +43,12 @@ class Driver:
         return code, output.decode(errors="replace")
 
     def watch(self, program: str, *, changed: Mapping[str, str], until: str, more: float) -> str:
-        """Output of a program up to ``more`` seconds after a word came, or what came in four minutes."""
+        """Output of a program up to ``more`` seconds after a text came, or what came in four minutes."""
         name = self._place(program, changed)
         script = (
             f"timeout 240 /opt/spark/bin/spark-submit {_OWN}/{name}.py >/tmp/{name} 2>&1 & "
-            f"while kill -0 $! 2>/dev/null && ! grep -q {until} /tmp/{name}; do sleep 0.5; done; "
+            f"while kill -0 $! 2>/dev/null && ! grep -qs {shlex.quote(until)} /tmp/{name}; "
+            "do sleep 0.5; done; "
             f"sleep {more}; kill $! 2>/dev/null; wait; cat /tmp/{name}"
         )
         _, output = self.container.exec_run(

@@ -290,8 +290,10 @@ def test_a_job_runs_in_the_cluster_by_rest(stack: Stack, keys: dict[str, str]) -
 def test_a_driver_with_another_secret_is_refused(runner: Driver) -> None:
     # It would try again and again for a minute. All that it does within seconds of an answer is enough.
     wrong = {"spark.authenticate.secret": "wrong" * 8}
-    output = runner.watch(SLOW, changed=wrong, until="uthentic", more=5)
-    assert "uthentic" in output, output[-3000:]
+    output = runner.watch(SLOW, changed=wrong, until="Failed to connect to master", more=5)
+    assert "Failed to connect to master" in output, output[-3000:]
+    # That of authentication, so the master was there to say no.
+    assert "New auth protocol failed" in output, output[-3000:]
     assert "STARTED" not in output
 
 
