@@ -17,4 +17,5 @@ rm -f "$data/ca.jks"
 # Some files are looked for in ./etc only.
 ln -sfn /etc/millrace/presto "$data/etc"
 cd "$data"
+# shellcheck disable=SC3028  # not of the shell: the engine sets it for every container
 exec "${bin}java" -Dnode.id="$HOSTNAME" -Dnode.internal-address="$HOSTNAME" @etc/jvm.config
