@@ -143,7 +143,7 @@ def test_files_survive_a_replaced_container(lab: Lab, everything: Stack, web: We
     cells = ["x = 'kept'", "print(x)"]
     lab.save("kept.ipynb", cells)
     before = everything.container("jupyter").id
-    jupyter = {**everything.config["jupyter"], "driver_memory_mib": 513}
+    jupyter = {**everything.config["jupyter"], "cpus": 1.25}
     with everything.changed(jupyter=jupyter):
         everything.up()
         assert everything.container("jupyter").id != before
