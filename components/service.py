@@ -150,6 +150,10 @@ class Service(pulumi.ComponentResource):
         """Part of the stack output ``connections``."""
         return {}
 
+    def public_url(self, host: str | None = None) -> str:
+        """Address of the service through the proxy, or of another host of the domain."""
+        return self.context.platform.settings.public_url(self.hostname if host is None else host)
+
     def credential(self, name: str) -> Credential:
         """The credential ``<service>/<name>``, made once."""
         if name not in self._credentials:

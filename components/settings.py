@@ -232,6 +232,16 @@ class PlatformSettings(Model):
     protect_data: bool = False
     """Refuse to delete volumes that hold data; `destroy` then keeps them."""
 
+    @property
+    def port_suffix(self) -> str:
+        """``:8443`` where URLs must name the port, nothing for 443."""
+        return "" if self.proxy.https_port == 443 else f":{self.proxy.https_port}"
+
+    def public_url(self, host: str) -> str:
+        """Address of a host through the proxy, without a path; ``""`` is the domain itself."""
+        fqdn = f"{host}.{self.domain}" if host else self.domain
+        return f"https://{fqdn}{self.port_suffix}"
+
 
 class Settings(PlatformSettings):
     """Base of the model that :func:`settings_model` builds: the platform plus one field per service."""

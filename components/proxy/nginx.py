@@ -26,7 +26,6 @@ from components.proxy.sites import (
     Site,
     htpasswd_path,
     levels,
-    port_suffix,
     realm,
     security_headers,
 )
@@ -101,7 +100,7 @@ def config(sites: Sequence[Site], settings: PlatformSettings, *, acme: str | Non
         health_port=HEALTH_PORT,
         login_port=_LOGIN_PORT,
         public_port=settings.proxy.https_port,
-        port_suffix=port_suffix(settings),
+        port_suffix=settings.port_suffix,
     )
 
 

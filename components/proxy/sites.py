@@ -128,13 +128,8 @@ def _site(entry: Published, settings: PlatformSettings) -> Site:
         listed=route.listed,
         group=route.group,
         headers=route.headers,
-        url=f"https://{fqdn}{port_suffix(settings)}/",
+        url=f"{settings.public_url(route.host)}/",
     )
-
-
-def port_suffix(settings: PlatformSettings) -> str:
-    """``:8443`` where URLs must name the port, nothing for 443."""
-    return "" if settings.proxy.https_port == 443 else f":{settings.proxy.https_port}"
 
 
 def members(users: Sequence[User], level: Access) -> list[str]:

@@ -12,7 +12,7 @@ from components.airflow_config import DAGS, ETC, LOGS, PORT, RUN, SCRATCH
 from components.airflow_settings import AirflowSettings, environment, problems
 from components.postgres_settings import Database
 from components.problems import Problem
-from components.proxy.sites import members, port_suffix
+from components.proxy.sites import members
 from components.service import TLS_FOLDER, Demand, Need, Service, ca_file, tls_files
 from components.settings import Settings
 from components.templates import render
@@ -87,8 +87,8 @@ class Airflow(Service):
 
     def connections(self) -> Mapping[str, Any]:
         """Addresses of the web page and the REST API: one inside the platform, two through the proxy."""
-        out = {"url": f"https://{self.hostname}:{PORT}", "public_url": self._public(self.hostname)}
-        return out | ({"public_api_url": self._public(_API_HOST)} if self.settings.api_route else {})
+        out = {"url": f"https://{self.hostname}:{PORT}", "public_url": self.public_url()}
+        return out | ({"public_api_url": self.public_url(_API_HOST)} if self.settings.api_route else {})
 
     # -- programs
 
@@ -264,7 +264,7 @@ class Airflow(Service):
             {name: self.credential(name) for name in ("jwt", "session")},
             keys=self._keys,
             hostname=self.hostname,
-            base_url=self._public(self.hostname),
+            base_url=self.public_url(),
             time_zone=platform.settings.time_zone,
         )
         offered = airflow_connections.document(self.key, self.settings, platform)
@@ -289,7 +289,3 @@ class Airflow(Service):
         names = members(platform.settings.users, self.settings.access)
         wanted = [user for user in platform.settings.users if user.name in names]
         return airflow_config.users(wanted, platform.users, self.credential("proxy"))
-
-    def _public(self, host: str) -> str:
-        settings = self.context.platform.settings
-        return f"https://{host}.{settings.domain}{port_suffix(settings)}"

@@ -8,7 +8,6 @@ from typing import Any
 from components import bi_metabase, bi_superset
 from components.bi_settings import BiSettings, needs, problems
 from components.problems import Problem
-from components.proxy.sites import port_suffix
 from components.service import Demand, Need, Service
 from components.settings import Settings
 
@@ -53,10 +52,3 @@ class Bi(Service):
         )
         inside = f"{scheme}://{self.hostname}:{port}"
         return {"engine": self.settings.engine, "url": inside, "public_url": self.public_url()}
-
-    def public_url(self, host: str | None = None) -> str:
-        """Address of the service through the proxy, or of another host of the domain."""
-        settings = self.context.platform.settings
-        name = self.hostname if host is None else host
-        fqdn = f"{name}.{settings.domain}" if name else settings.domain
-        return f"https://{fqdn}{port_suffix(settings)}"

@@ -83,7 +83,7 @@ class DeltaSharing(Service):
         """Where the server is, and each recipient's profile file: what their client is given."""
         return {
             "endpoint": f"https://{self.hostname}:{_PORT}/{_PREFIX}",
-            "public_endpoint": self._public(_HOST, f"/{_PREFIX}"),
+            "public_endpoint": f"{self.public_url(_HOST)}/{_PREFIX}",
             "profiles": {recipient.name: self._profile(recipient.name, recipient.expires_at)
                          for recipient in self.settings.recipients},
         }  # fmt: skip
@@ -124,7 +124,7 @@ class DeltaSharing(Service):
                 "endpoint": f"https://{a[0]}:{a[1]}",
                 "access_key": store.user,
                 "secret_key": a[2],
-                "public_endpoint": self._public(_STORE_HOST) if self._store_is_public() else None,
+                "public_endpoint": self.public_url(_STORE_HOST) if self._store_is_public() else None,
                 "region": REGION,
             }
         )
@@ -217,7 +217,7 @@ class DeltaSharing(Service):
         )
 
     def _profile(self, name: str, expires: datetime | None) -> pulumi.Output[str]:
-        content = {"shareCredentialsVersion": 1, "endpoint": self._public(_HOST, f"/{_PREFIX}")}
+        content = {"shareCredentialsVersion": 1, "endpoint": f"{self.public_url(_HOST)}/{_PREFIX}"}
         until = {} if expires is None else {"expirationTime": _utc(expires)}
         return _secret_json(self._token(name).apply(lambda token: {**content, "bearerToken": token, **until}))
 
@@ -231,11 +231,6 @@ class DeltaSharing(Service):
     def _store_is_public(self) -> bool:
         store = self.context.platform.settings.services["object_store"]
         return isinstance(store, ObjectStoreSettings) and store.api_route
-
-    def _public(self, host: str, path: str = "") -> str:
-        settings = self.context.platform.settings
-        port = "" if settings.proxy.https_port == 443 else f":{settings.proxy.https_port}"
-        return f"https://{host}.{settings.domain}{port}{path}"
 
 
 def _requests(settings: DeltaSharingSettings) -> list[Bucket]:

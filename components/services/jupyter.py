@@ -13,7 +13,6 @@ from components.delta_sharing_settings import ShareAccess
 from components.jupyter_settings import JupyterSettings, examples, problems
 from components.kafka_settings import KafkaConnection
 from components.problems import Problem
-from components.proxy.sites import port_suffix
 from components.service import Demand, Need, Service, tls_files
 from components.services.object_store import REGION
 from components.settings import Settings
@@ -69,10 +68,9 @@ class Jupyter(Service):
 
     def connections(self) -> Mapping[str, Any]:
         """Where the server is inside the platform and outside, and what it connects to."""
-        settings = self.context.platform.settings
         return {
             "url": f"https://{self.hostname}:{_PORT}",
-            "public_url": f"https://{self.hostname}.{settings.domain}{port_suffix(settings)}",
+            "public_url": self.public_url(),
             "services": sorted(self._connections()),
         }
 

@@ -110,7 +110,7 @@ class ObjectStore(Service):
             },
         }
         if self.settings.api_route:
-            out["public_endpoint"] = self._public(_API_HOST)
+            out["public_endpoint"] = self.public_url(_API_HOST)
         if port := self.settings.loopback_port:
             out["loopback"] = f"https://127.0.0.1:{port}"
         return out
@@ -136,7 +136,7 @@ class ObjectStore(Service):
                 "MINIO_CONFIG_ENV_FILE": f"{_FOLDER}/env",
                 # Where the server sends browsers that open the API. MINIO_SERVER_URL is left out on purpose:
                 # with it the console would log in at the public address, which no container reaches.
-                "MINIO_BROWSER_REDIRECT_URL": self._public(self.hostname),
+                "MINIO_BROWSER_REDIRECT_URL": self.public_url(),
                 # Nothing here calls home.
                 "MINIO_UPDATE": "off",
                 # For the probe: no keys needed, the certificate verified.
@@ -255,8 +255,3 @@ class ObjectStore(Service):
         name = user.name
         content = self.credential(name).password.apply(lambda password: f"{name}\n{password}\n")
         return File(path=f"{_SETUP}/users/{name}", content=pulumi.Output.secret(content), secret=True)
-
-    def _public(self, host: str) -> str:
-        settings = self.context.platform.settings
-        port = "" if settings.proxy.https_port == 443 else f":{settings.proxy.https_port}"
-        return f"https://{host}.{settings.domain}{port}"

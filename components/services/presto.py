@@ -134,7 +134,7 @@ class Presto(Service):
             "host": self.hostname,
             "port": _PORT,
             "jdbc_url": f"jdbc:{name}://{self.hostname}:{_PORT}?SSL=true",
-            "public_url": f"https://{host}" if port == 443 else f"https://{host}:{port}",
+            "public_url": self.public_url(),
             "public_jdbc_url": f"jdbc:{name}://{host}:{port}?SSL=true",
             "public_sqlalchemy_uri": f"{name}://<user>:<password>@{host}:{port}/{query}",
             "catalogs": names(self.settings, self.context.platform.settings),

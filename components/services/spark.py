@@ -67,8 +67,8 @@ class Spark(Service):
             store=self.context.platform.connect(self.key, "object_store", EVENTS),
             secret=self.credential("secret").password,
             tokens=self.credential("tokens").password,
-            url=self._public("spark"),
-            history_url=self._public("spark-history"),
+            url=self.public_url("spark"),
+            history_url=self.public_url("spark-history"),
             certificate=self._certificate,
             official=_official(self.settings, platform),
             maven_mirror=platform.package_mirrors.maven,
@@ -112,18 +112,13 @@ class Spark(Service):
             "event_logs": f"s3a://{EVENTS.name}/",
         }
         if self.settings.api_route:
-            out["public_rest"] = self._public("spark-api")
+            out["public_rest"] = self.public_url("spark-api")
         return out
 
     def _certificate(self, host: str) -> Certificate:
         return self.certificate(
             "server" if host == self.hostname else host.removeprefix(f"{self.hostname}-"), names=[host]
         )
-
-    def _public(self, host: str) -> str:
-        settings = self.context.platform.settings
-        port = "" if settings.proxy.https_port == 443 else f":{settings.proxy.https_port}"
-        return f"https://{host}.{settings.domain}{port}"
 
 
 def _official(settings: SparkSettings, platform: Settings) -> bool:
