@@ -56,7 +56,9 @@ def received(stack: Stack, user: str, topic: str, count: int, *, group: str | No
     values: list[str] = []
     try:
         consumer.subscribe([topic])
-        deadline = time.monotonic() + 30
+        # The loss of a broker is noticed after 9 s; then controller, leaders and the group's coordinator move,
+        # one after the other.
+        deadline = time.monotonic() + 120
         while len(values) < count:
             assert time.monotonic() < deadline, f"{len(values)} of {count} messages came"
             message = consumer.poll(0.2)
