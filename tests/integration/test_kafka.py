@@ -35,10 +35,10 @@ def send(stack: Stack, user: str, topic: str, *values: str, **more: Any) -> None
         if error is not None:
             failed.append(error)
 
-    producer = Producer(kafka(stack, user, message_timeout_ms=15000, acks="all", **more))
+    producer = Producer(kafka(stack, user, message_timeout_ms=60000, acks="all", **more))
     for value in values:
         producer.produce(topic, value, on_delivery=delivered)
-    left = producer.flush(20)
+    left = producer.flush(70)
     if failed:
         raise KafkaException(failed[0])
     assert left == 0, f"{left} messages neither came nor failed"
@@ -56,8 +56,8 @@ def received(stack: Stack, user: str, topic: str, count: int, *, group: str | No
     values: list[str] = []
     try:
         consumer.subscribe([topic])
-        # The loss of a broker is noticed after 9 s; then controller, leaders and the group's coordinator move,
-        # one after the other.
+        # The loss of a broker is noticed after 9 s; then controller, leaders and the coordinator of the group
+        # move, one after the other.
         deadline = time.monotonic() + 120
         while len(values) < count:
             assert time.monotonic() < deadline, f"{len(values)} of {count} messages came"
