@@ -9,10 +9,10 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from components import checks_target
 from components.problems import Problem, nearest, shown
 from components.service import Demand, Need
 from components.settings import Model, Settings, TlsMode
-from components.settings_types import engine_address
 from components.workload import Access
 
 ROTATE_ALL = "all"
@@ -84,7 +84,7 @@ def duplicates(
 
 def problems(settings: Settings) -> Iterator[Problem]:
     """All of them, in a fixed order."""
-    yield from _target(settings)
+    yield from checks_target.problems(settings.target)
     yield from _registry(settings)
     yield from _portal(settings)
     yield from _tls(settings)
@@ -100,31 +100,6 @@ def problems(settings: Settings) -> Iterator[Problem]:
         yield from _pool(settings)
     yield from _ports(settings)
     yield from _services(settings)
-
-
-def _target(settings: Settings) -> Iterator[Problem]:
-    target = settings.target
-    try:
-        engine_address(target.host)
-    except ValueError as error:
-        # Only a default is not validated yet: it comes from the environment.
-        yield Problem(("target", "host"), f"DOCKER_HOST is {shown(target.host)}: {error}")
-        return
-    remote_tls = target.host.startswith("tcp://")
-    for name in ("ca", "certificate", "key"):
-        given = getattr(target, name) is not None
-        if remote_tls and not given:
-            yield Problem(
-                ("target", name), "missing - a tcp:// engine is used over TLS only; give its PEM file"
-            )
-        if given and not remote_tls:
-            yield Problem(
-                ("target", name), f"has no meaning for {target.host} - remove it or use tcp://host:port"
-            )
-    if target.ssh_options and not target.host.startswith("ssh://"):
-        yield Problem(
-            ("target", "ssh_options"), f"has no meaning for {target.host} - remove it or use ssh://"
-        )
 
 
 def _registry(settings: Settings) -> Iterator[Problem]:
@@ -192,7 +167,7 @@ def _files(settings: Settings) -> Iterator[Problem]:
     given = [
         (("target", "ca"), target.ca, _CERTIFICATE),
         (("target", "certificate"), target.certificate, _CERTIFICATE),
-        (("target", "key"), target.key, _KEY),
+        (("target", "key"), None if target.host.startswith("ssh://") else target.key, _KEY),
         (("ca_bundle",), settings.ca_bundle, _CERTIFICATE),
     ]
     for path, name, wanted in given:

@@ -26,6 +26,7 @@ from components.settings_types import (
     ExistingFile,
     Float,
     Form,
+    HostKey,
     HttpsAddress,
     ImageReference,
     Int,
@@ -100,9 +101,18 @@ class DockerTarget(Model):
     certificate: ExistingFile | None = None
     """PEM file of the client certificate (tcp)."""
     key: ExistingFile | None = None
-    """PEM file of the client key (tcp)."""
+    """File of the private key: the client certificate's in PEM form (tcp), or the one to log in with (ssh).
+    Without it ssh takes what its agent and its configuration have."""
+    private_key: SecretStr | None = None
+    """The private key itself instead of a file (ssh), for machines that have none:
+    `pulumi config set --secret --path millrace:target.private_key < FILE`."""
+    host_key: HostKey | None = None
+    """Public key of the host (ssh), the only one that is accepted: a line of `ssh-keyscan HOST` without its
+    first word."""
+    known_hosts: ExistingFile | None = None
+    """File of known host keys (ssh), instead of those that the user and the machine have."""
     ssh_options: tuple[Line, ...] = ()
-    """More arguments for ssh, such as ["-i", "~/.ssh/deploy"]."""
+    """More arguments for ssh, such as ["-J", "jump.example.com"]."""
 
 
 class Registry(Model):

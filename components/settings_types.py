@@ -230,6 +230,14 @@ Mirror = Annotated[
 MirrorUrl = Annotated[
     str, Form(r"https?://[^@\s,|]+", "write one http(s):// address without user and password")
 ]
+# As ssh-keygen and ssh-keyscan write them; a comment may follow.
+HostKey = Annotated[
+    str,
+    Form(
+        r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) AAAA[A-Za-z0-9+/]+={0,3}( [!-~]+)?",
+        "write a public key such as ssh-ed25519 AAAAC3...",
+    ),
+]
 Email = Annotated[str, Form(r"[^@\s]+@[^@\s]+\.[^@\s]+", "write one such as ops@example.com")]
 
 Domain = Annotated[str, AfterValidator(_domain)]

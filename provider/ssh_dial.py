@@ -1,22 +1,29 @@
 #!/usr/bin/env python3
 """Connects to an SSH server and hands the connection to ssh (its ProxyCommand with ProxyUseFdpass).
 
-    ssh_dial.py HOST PORT
+    ssh_dial.py HOST PORT [KEY]
 
 sshd lets ten sessions share a connection (MaxSessions) and, while ten connections have not logged in yet,
 turns away others at random (MaxStartups). An update of many resources exceeds both at once: who is turned
 away has to come again, which ssh itself does not do. Only the standard library: it runs with any Python.
+
+KEY is the file of a key that Millrace's provider puts there while it runs. The provider that runs this may be
+a moment ahead of it; ssh reads the file after it has the connection.
 """
 
 from __future__ import annotations
 
+import os
+import pwd
 import random
 import socket
 import sys
 import time
+from pathlib import Path
 
 _PATIENCE_S = 60.0
 _ATTEMPT_S = 20.0
+_KEY_S = 30.0
 
 
 def dial(host: str, port: int) -> socket.socket:
@@ -46,8 +53,26 @@ def _welcome(connection: socket.socket) -> bool:
     return first not in (b"", b"Exce", b"Not ")
 
 
-def _main(host: str, port: str) -> int:
+def await_key(path: str) -> None:
+    """Return when the file is there.
+
+    Raises:
+        OSError: it does not come.
+    """
+    if path.startswith("~/"):
+        # What ssh takes for the home, whatever HOME says.
+        path = pwd.getpwuid(os.getuid()).pw_dir + path[1:]
+    deadline = time.monotonic() + _KEY_S
+    while not Path(path).exists():
+        if time.monotonic() > deadline:
+            raise FileNotFoundError(f"the stack's key has not come to {path}")
+        time.sleep(0.05)
+
+
+def _main(host: str, port: str, key: str = "") -> int:
     try:
+        if key:
+            await_key(key)
         connection = dial(host, int(port))
     except OSError as error:
         print(f"connect to host {host} port {port}: {error.strerror or error}", file=sys.stderr)

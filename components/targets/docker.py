@@ -15,7 +15,7 @@ from components import ca_bundle
 from components.options import child_opts
 from components.settings import Settings
 from components.targets import Deployment, Scope, Target, replica_hosts, workload_host
-from components.targets.docker_host import materials, ssh_options
+from components.targets.docker_host import EngineHost, of_settings
 from components.targets.docker_images import DockerImages
 from components.targets.docker_networks import DockerNetworks
 from components.targets.docker_resources import (
@@ -59,28 +59,23 @@ class DockerTarget(pulumi.ComponentResource, Target):
     belong to this component.
     """
 
-    def __init__(self, settings: Settings, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        host: EngineHost | None = None,
+    ) -> None:
+        """``host`` is the engine, when it is not the one that the settings name."""
         super().__init__("millrace:docker:Target", "docker", None, opts)
         self._settings = settings
         self.prefix = _slug(f"{pulumi.get_project()}-{pulumi.get_stack()}")
         self.stack_label = f"{pulumi.get_project()}/{pulumi.get_stack()}"
-        pems, ssh = materials(settings.target), ssh_options(settings.target)
-        self._docker = docker.Provider(
-            "docker-engine",
-            host=settings.target.host,
-            ca_material=pems.get("caMaterial"),
-            cert_material=pems.get("certMaterial"),
-            key_material=pulumi.Output.secret(pems["keyMaterial"]) if "keyMaterial" in pems else None,
-            ssh_opts=list(ssh) or None,
-            opts=child_opts(self),
-        )
-        self._millrace = MillraceProvider(
-            "docker-engine-extras",
-            host=settings.target.host,
-            ssh_options=ssh,
-            materials=pems,
-            opts=child_opts(self),
-        )
+        host = host or of_settings(settings.target)
+        props = host.millrace_props()
+        gated = child_opts(self, depends_on=host.after)
+        self._docker = docker.Provider("docker-engine", **host.docker_args(), opts=gated)
+        self._millrace = MillraceProvider("docker-engine-extras", props, gated)
         self._identity = random.RandomId("docker-identity", byte_length=8, opts=child_opts(self)).hex
         self._networks = DockerNetworks(
             parent=self,
@@ -95,7 +90,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
             registry=settings.registry,
             build_args=settings.package_mirrors.build_args,
         )
-        self._hook = leftovers_hook(settings.target.host, pems, ssh)
+        self._hook = leftovers_hook(props)
         self._ca_bundle = ca_bundle.combined(settings.ca_bundle)
         ca_bundle.place_for_builds(settings.ca_bundle)
         self._volumes_made: dict[str, tuple[docker.Volume, pulumi.Resource]] = {}

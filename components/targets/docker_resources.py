@@ -8,10 +8,14 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
 from components.workload import File, Job, Probe
+
+if TYPE_CHECKING:
+    from millrace.engine import Engine
 
 LABEL_STACK = "dev.millrace.stack"
 """Label of everything on the engine: project and stack."""
@@ -21,21 +25,12 @@ LABEL_IDENTITY = "dev.millrace.identity"
 
 
 class MillraceProvider(pulumi.ProviderResource):
-    """One Docker engine, as the local provider needs it: PEM texts, not paths."""
+    """One Docker engine, by the props of :class:`components.targets.docker_host.EngineHost`."""
 
     def __init__(
-        self,
-        name: str,
-        *,
-        host: str,
-        ssh_options: Sequence[str],
-        materials: Mapping[str, str],
-        opts: pulumi.ResourceOptions,
+        self, name: str, props: Mapping[str, pulumi.Input[str]], opts: pulumi.ResourceOptions
     ) -> None:
-        props: dict[str, pulumi.Input[str]] = {"host": host, "sshOptions": json.dumps(list(ssh_options))}
-        for key, value in materials.items():
-            props[key] = pulumi.Output.secret(value) if key == "keyMaterial" else value
-        super().__init__("millrace", name, props, opts)
+        super().__init__("millrace", name, dict(props), opts)
 
 
 class Ready(pulumi.CustomResource):
@@ -179,25 +174,29 @@ class Former(pulumi.CustomResource):
         super().__init__("millrace:core:Former", name, props, opts)
 
 
-def leftovers_hook(
-    host: str, materials: Mapping[str, str], ssh_options: Sequence[str]
-) -> pulumi.ResourceHook:
+def leftovers_hook(props: Mapping[str, pulumi.Input[str]]) -> pulumi.ResourceHook:
     """A hook that runs before a container is created: an update that was killed may have made one that the
     state does not know, and its name is taken. Only a container with this stack's label is removed.
+
+    ``props`` are the provider's, which are known before any container is made.
     """
+    known: dict[str, str] = {}
+    pulumi.Output.all(**props).apply(known.update)
 
     def remove_leftover(args: pulumi.ResourceHookArgs) -> None:
-        engine = _engine(host, materials, ssh_options)
-        inputs = args.new_inputs or {}
-        labels = {label["label"]: label["value"] for label in inputs.get("labels") or []}
-        engine.remove_leftover(str(inputs["name"]), labels)
+        _remove_leftover(known, args.new_inputs or {})
 
     return pulumi.ResourceHook("remove-leftover-container", remove_leftover)
 
 
-def unreachable(host: str, materials: Mapping[str, str], ssh_options: Sequence[str]) -> str | None:
+def _remove_leftover(props: Mapping[str, str], inputs: Mapping[str, Any]) -> None:
+    labels = {label["label"]: label["value"] for label in inputs.get("labels") or []}
+    _engine(props).remove_leftover(str(inputs["name"]), labels)
+
+
+def unreachable(props: Mapping[str, str]) -> str | None:
     """Why the engine does not answer, or None: one line instead of one for each resource."""
-    engine = _engine(host, materials, ssh_options)
+    engine = _engine(props)
     from millrace.engine import EngineError
 
     try:
@@ -207,18 +206,16 @@ def unreachable(host: str, materials: Mapping[str, str], ssh_options: Sequence[s
     return None
 
 
-_engines: dict[str, object] = {}
+_engines: dict[str, Engine] = {}
 
 
-def _engine(host: str, materials: Mapping[str, str], ssh_options: Sequence[str]):  # type: ignore[no-untyped-def]
+def _engine(props: Mapping[str, str]) -> Engine:
     folder = str(Path(__file__).resolve().parents[2] / "provider")
     if folder not in sys.path:
         sys.path.append(folder)
     from millrace.engine import Engine, HostSettings
 
-    if host not in _engines:
-        settings = HostSettings.from_props(
-            {"host": host, "sshOptions": json.dumps(list(ssh_options)), **materials}
-        )
-        _engines[host] = Engine(settings)
-    return _engines[host]
+    key = json.dumps(dict(props), sort_keys=True)
+    if key not in _engines:
+        _engines[key] = Engine(HostSettings.from_props(props))
+    return _engines[key]

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 
 from millrace.ssh import SSHForwarder
+from millrace.ssh_key import PlacedKey
 
 LOG_LINES = 30
 _LOG_WIDTH = 1000
@@ -53,6 +54,7 @@ class HostSettings:
     cert_material: str | None = None
     key_material: str | None = None
     ssh_options: tuple[str, ...] = ()
+    ssh_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_props(cls, props: Mapping[str, Any]) -> HostSettings:
@@ -64,6 +66,7 @@ class HostSettings:
             cert_material=props.get("certMaterial") or None,
             key_material=props.get("keyMaterial") or None,
             ssh_options=tuple(json.loads(options) if isinstance(options, str) else options),
+            ssh_key=props.get("sshKey") or None,
         )
 
 
@@ -88,12 +91,19 @@ class Engine:
         self._client: docker.DockerClient | None = None
         self._lock = threading.Lock()
         self._forwarder: SSHForwarder | None = None
+        self._key: PlacedKey | None = None
         self._folder: Path | None = None
         self._refused: tuple[float, str] | None = None
         atexit.register(self.close)
 
     def close(self) -> None:
         """Stop forwarding and remove the files that hold key material."""
+        self._disconnect()
+        if self._key is not None:
+            self._key.release()
+            self._key = None
+
+    def _disconnect(self) -> None:
         if self._forwarder is not None:
             self._forwarder.close()
         if self._folder is not None:
@@ -117,7 +127,7 @@ class Engine:
                 except (DockerException, OSError, ValueError) as error:
                     text = f"Docker engine {self.settings.host}: {self.reason(error)}"
                     self._refused = (time.monotonic(), text)
-                    self.close()
+                    self._disconnect()
                     raise EngineError(text) from None
             return self._client
 
@@ -130,6 +140,7 @@ class Engine:
         settings = self.settings
         host, tls = settings.host, None
         if host.startswith("ssh://"):
+            self.place_key()
             self._forwarder = SSHForwarder(host, settings.ssh_options)
             host = f"unix://{self._forwarder.path}"
         if settings.cert_material and settings.key_material:
@@ -143,6 +154,11 @@ class Engine:
             )
         # More connections than requests' default of ten: every waiting resource holds one.
         return _Client(base_url=host, tls=tls or False, timeout=_TIMEOUT_S, max_pool_size=64, version="auto")
+
+    def place_key(self) -> None:
+        """Have the file of the key for ssh, where it is given as text; other processes wait for it too."""
+        if self.settings.ssh_key and self._key is None:
+            self._key = PlacedKey(self.settings.ssh_key)
 
     def _pem_file(self, name: str, text: str) -> str:
         # The TLS library takes paths only and opens them for each connection.

@@ -122,6 +122,8 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
     def Configure(self, request: Any, context: Any) -> Any:
         args = _plain(request.args)
         self._docker = Engine(HostSettings.from_props(args))
+        # The Docker provider logs in with it as well, maybe before any resource of this one is asked for.
+        self._docker.place_key()
         return provider_pb2.ConfigureResponse(acceptSecrets=False, supportsPreview=False)
 
     @override

@@ -16,7 +16,8 @@ import tempfile
 import threading
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
+
+from millrace.ssh_options import destination
 
 _CHUNK = 64 * 1024
 _END_S = 1.0
@@ -35,15 +36,7 @@ class SSHForwarder:
     """
 
     def __init__(self, host: str, options: tuple[str, ...]) -> None:
-        url = urlsplit(host)
-        if url.scheme != "ssh" or not url.hostname:
-            raise ValueError(f"{host}: expected ssh://[user@]host[:port]")
-        self._host = [*options]
-        if url.username:
-            self._host += ["-l", url.username]
-        if url.port:
-            self._host += ["-p", str(url.port)]
-        self._host += ["--", url.hostname]
+        self._host = [*options, *destination(host)]
         self._command = ["ssh", "-T", *self._host, "docker", "system", "dial-stdio"]
         self.path = Path(tempfile.mkdtemp(prefix="millrace-ssh-")) / "docker.sock"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -56,6 +56,7 @@ class SecondEngine:
         self._undo = contextlib.ExitStack()
         self._undo.callback(shutil.rmtree, self.folder)
         self._daemon: subprocess.Popen[bytes] | None = None
+        self._sshd: subprocess.Popen[bytes] | None = None
         try:
             self._network()
             self._certificates()
@@ -98,10 +99,18 @@ class SecondEngine:
             **{name: str(self.folder / file) for name, file in files.items()},
         }
 
-    def hang_up(self) -> None:
-        """End the shared SSH connection, which would serve whoever asks next without another check."""
-        socket = ["-o", "ControlPath=~/.ssh/millrace-%C", "-p", str(SSH_PORT)]
-        subprocess.run(["ssh", *socket, "-O", "exit", f"root@{_THERE}"], capture_output=True)
+    def hang_up(self) -> int:
+        """End all SSH connections, as a link that breaks does; how many there were.
+
+        A shared one would serve whoever asks next without another check.
+        """
+        assert self._sshd is not None
+        ended = 0
+        for pid in _children(self._sshd.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                ended += 1
+        return ended
 
     # -- the daemon
 
@@ -225,7 +234,7 @@ class SecondEngine:
         # The folder that sshd locks its unprivileged part into; a running service has made it already.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         with (folder / "sshd.log").open("ab") as log:
-            sshd = subprocess.Popen(
+            self._sshd = sshd = subprocess.Popen(
                 [*_inside(), "/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd_config"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -257,6 +266,10 @@ def second_engine() -> Iterator[SecondEngine]:
 def _inside() -> list[str]:
     # Not `ip netns exec`: that hides the cgroups, which dockerd needs.
     return ["nsenter", f"--net=/var/run/netns/{_NAME}"]
+
+
+def _children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _run(*command: str) -> str:

@@ -585,7 +585,8 @@ def test_an_engine_over_ssh_shares_one_connection() -> None:
         assert provider.get("host") == "ssh://u@h:22"
         assert "ControlMaster=auto" in options
         assert "BatchMode=yes" in options
-        assert options[-2:] == ["-i", "~/.ssh/deploy"]
+        assert options.index("-i") + 1 == options.index("~/.ssh/deploy")
+        assert "StrictHostKeyChecking=yes" in options
 
 
 def test_a_local_engine_gets_no_options() -> None:
@@ -643,7 +644,7 @@ def test_a_leftover_container_is_removed_when_it_is_ours(
     engine._client = docker
     monkeypatch.setattr(docker_resources, "_engine", lambda *_: engine)
     hooks: list[Any] = []
-    run(lambda: hooks.append(docker_resources.leftovers_hook("unix:///nowhere.sock", {}, ())))
+    run(lambda: hooks.append(docker_resources.leftovers_hook({"host": "unix:///nowhere.sock"})))
     labels = [
         {"label": key, "value": value} for key, value in zip(keys, ("millrace/test", "1a"), strict=True)
     ]

@@ -12,10 +12,9 @@ from pathlib import Path
 import docker
 import pytest
 import ssh_dial
+from millrace import ssh_options
 from millrace.engine import _APIClient
 from millrace.ssh import SSHForwarder
-
-from components.targets import docker_host as docker_target
 
 BANNER = b"SSH-2.0-OpenSSH_9.2\r\n"
 
@@ -90,15 +89,14 @@ def test_the_cause_is_told_though_ssh_does_not() -> None:
 
 def test_the_way_the_user_goes_is_kept() -> None:
     none = ("-F", "/dev/null")
-    assert not docker_target._ssh_has_proxy("ssh://u@host:22", none)
-    assert docker_target._ssh_has_proxy("ssh://u@host:22", (*none, "-J", "jump"))
-    assert docker_target._ssh_has_proxy("ssh://u@host:22", (*none, "-o", "ProxyCommand=nc %h %p"))
+    assert not ssh_options._has_proxy("ssh://u@host:22", none)
+    assert ssh_options._has_proxy("ssh://u@host:22", (*none, "-J", "jump"))
+    assert ssh_options._has_proxy("ssh://u@host:22", (*none, "-o", "ProxyCommand=nc %h %p"))
 
 
 def test_the_command_is_where_the_options_say() -> None:
-    root = Path(docker_target.__file__).resolve().parents[2]
-    (option,) = (text for text in docker_target._SSH_DIAL if text.startswith("ProxyCommand="))
-    assert (root / option.split()[1]).samefile(ssh_dial.__file__)
+    root = Path(ssh_options.__file__).resolve().parents[2]
+    assert (root / ssh_options._DIAL.split()[1]).samefile(ssh_dial.__file__)
 
 
 def test_the_engines_ca_is_not_replaced_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
