@@ -17,6 +17,8 @@ try:
 except SettingsError as error:
     # RunError ends the program with this text alone, no traceback.
     raise pulumi.RunError(str(error)) from None
-if not pulumi.runtime.is_dry_run() and (problem := engine_problem(settings.target)):
+target = settings.target
+# A host that the program makes is waited for by a resource.
+if target.kind == "docker" and not pulumi.runtime.is_dry_run() and (problem := engine_problem(target)):
     raise pulumi.RunError(problem)
 Platform(settings).export()

@@ -9,10 +9,10 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from components import checks_target
+from components import checks_target, digitalocean_settings
 from components.problems import Problem, nearest, shown
 from components.service import Demand, Need
-from components.settings import Model, Settings, TlsMode
+from components.settings import DockerTarget, Model, Settings, TlsMode
 from components.workload import Access
 
 ROTATE_ALL = "all"
@@ -84,7 +84,10 @@ def duplicates(
 
 def problems(settings: Settings) -> Iterator[Problem]:
     """All of them, in a fixed order."""
-    yield from checks_target.problems(settings.target)
+    if isinstance(settings.target, DockerTarget):
+        yield from checks_target.problems(settings.target)
+    else:
+        yield from digitalocean_settings.problems(settings, settings.target)
     yield from _registry(settings)
     yield from _portal(settings)
     yield from _tls(settings)
@@ -164,12 +167,15 @@ _KEY = "PRIVATE KEY-----"
 def _files(settings: Settings) -> Iterator[Problem]:
     """Files that are there but hold something else: swapped certificate and key, DER instead of PEM."""
     target = settings.target
-    given = [
-        (("target", "ca"), target.ca, _CERTIFICATE),
-        (("target", "certificate"), target.certificate, _CERTIFICATE),
-        (("target", "key"), None if target.host.startswith("ssh://") else target.key, _KEY),
+    given: list[tuple[tuple[str, ...], str | None, str]] = [
         (("ca_bundle",), settings.ca_bundle, _CERTIFICATE),
     ]
+    if isinstance(target, DockerTarget):
+        given += [
+            (("target", "ca"), target.ca, _CERTIFICATE),
+            (("target", "certificate"), target.certificate, _CERTIFICATE),
+            (("target", "key"), None if target.host.startswith("ssh://") else target.key, _KEY),
+        ]
     for path, name, wanted in given:
         if name is not None and wanted not in Path(name).expanduser().read_text(errors="replace"):
             what = "private key" if wanted is _KEY else "certificate"

@@ -221,6 +221,14 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
+def _member(annotation: Any, name: object) -> type[BaseModel] | None:
+    """The model of that name among those that a value may be."""
+    for candidate in _flatten(annotation):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel) and candidate.__name__ == name:
+            return candidate
+    return None
+
+
 def _flatten(annotation: Any) -> Iterable[Any]:
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
@@ -246,7 +254,8 @@ def _resolve(loc: Iterable[PathPart], model: type[BaseModel]) -> tuple[tuple[Pat
             continue
         if owner is not None and part in owner.model_fields:
             current = owner.model_fields[str(part)].annotation
-        elif owner is not None and part == owner.__name__:
+        elif (member := _member(current, part)) is not None:
+            current = member
             continue
         elif arguments and (isinstance(part, int) or owner is None):
             # Values of a list come first among its type's arguments, values of a mapping last.

@@ -15,9 +15,20 @@ from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, create_model
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
-from components.problems import Problem, SettingsError, from_validation
+from components.digitalocean_settings import DigitalOceanTarget
+from components.problems import Problem, SettingsError, from_validation, nearest
 from components.settings_types import (
     NAME_PATTERN,
     Domain,
@@ -88,11 +99,21 @@ def _default_host() -> str:
     return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
+def _kind(value: object) -> object:
+    if isinstance(value, str) and value not in _KINDS:
+        near = nearest(value, _KINDS)
+        raise ValueError('must be "docker" or "digitalocean"' + (near if "did you mean" in near else ""))
+    return value
+
+
+_KINDS = ("digitalocean", "docker")
+
+
 class DockerTarget(Model):
     """Containers on a Docker engine, here or elsewhere."""
 
-    kind: Literal["docker"] = "docker"
-    """docker: the only kind there is so far."""
+    kind: Annotated[Literal["docker"], BeforeValidator(_kind)] = "docker"
+    """docker: on an engine that is there already."""
     host: EngineAddress = Field(default_factory=_default_host)
     """unix:///path, tcp://host:port (with TLS) or ssh://user@host[:port]; without it DOCKER_HOST, else
     unix:///var/run/docker.sock."""
@@ -113,6 +134,17 @@ class DockerTarget(Model):
     """File of known host keys (ssh), instead of those that the user and the machine have."""
     ssh_options: tuple[Line, ...] = ()
     """More arguments for ssh, such as ["-J", "jump.example.com"]."""
+
+
+def _target_model(value: object) -> str:
+    kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+    return "DigitalOceanTarget" if kind == "digitalocean" else "DockerTarget"
+
+
+TargetSettings = Annotated[
+    Annotated[DockerTarget, Tag("DockerTarget")] | Annotated[DigitalOceanTarget, Tag("DigitalOceanTarget")],
+    Discriminator(_target_model),
+]
 
 
 class Registry(Model):
@@ -217,7 +249,7 @@ class PlatformSettings(Model):
 
     domain: Domain = "data.localhost"
     """Services are at https://<service>.<domain>; names below localhost need no DNS."""
-    target: DockerTarget = Field(default_factory=DockerTarget)
+    target: TargetSettings = Field(default_factory=DockerTarget)
     """Where the platform runs."""
     images: ImageSource = ImageSource.BUILD
     """build: from package registries on the engine itself; upstream: the projects' official images."""
@@ -241,6 +273,17 @@ class PlatformSettings(Model):
     """Internal networks."""
     protect_data: bool = False
     """Refuse to delete volumes that hold data; `destroy` then keeps them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _certificates_of_a_public_host(cls, values: Any) -> Any:
+        """Let's Encrypt where the target has a public address of its own and the settings name no mode."""
+        if not isinstance(values, dict) or _target_model(values.get("target")) != "DigitalOceanTarget":
+            return values
+        tls = values.get("tls")
+        if tls is None or (isinstance(tls, dict) and tls.get("mode") is None):
+            return {**values, "tls": {**(tls or {}), "mode": TlsMode.LETSENCRYPT.value}}
+        return values
 
     @property
     def port_suffix(self) -> str:
@@ -360,6 +403,7 @@ __all__ = [
     "NAMESPACE",
     "NAME_PATTERN",
     "Access",
+    "DigitalOceanTarget",
     "DockerTarget",
     "Domain",
     "ExistingFile",
@@ -380,6 +424,7 @@ __all__ = [
     "Role",
     "ServiceSettings",
     "Settings",
+    "TargetSettings",
     "Text",
     "Tls",
     "TlsMode",

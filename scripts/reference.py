@@ -122,7 +122,9 @@ def text() -> str:
 def _sections(sections: list[tuple[str, Node]], definitions: dict[str, Node], level: int) -> Iterator[str]:
     """A section for each mapping, those below it right after it."""
     for path, node in sections:
-        yield f"\n{'#' * level} `{path}`\n\n{_one_line(node['description'])}\n\n{_TABLE}"
+        kind = node["properties"].get("kind", {}).get("const")
+        of = f" of kind {kind}" if kind else ""
+        yield f"\n{'#' * level} `{path}`{of}\n\n{_one_line(node['description'])}\n\n{_TABLE}"
         below: list[tuple[str, Node]] = []
         for key, value in node["properties"].items():
             yield _row(key, value, definitions, required=key in node.get("required", ()))
@@ -146,7 +148,7 @@ def _options(node: Node, definitions: dict[str, Node]) -> list[Node]:
     """What a value may be, references followed."""
     if "$ref" in node:
         return _options(definitions[node["$ref"].removeprefix(_REFERENCE)], definitions)
-    alternatives = node.get("anyOf") or node.get("allOf")
+    alternatives = node.get("anyOf") or node.get("oneOf") or node.get("allOf")
     if alternatives is None:
         return [node]
     return [found for option in alternatives for found in _options(option, definitions)]

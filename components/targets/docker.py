@@ -15,7 +15,7 @@ from components import ca_bundle
 from components.options import child_opts
 from components.settings import Settings
 from components.targets import Deployment, Scope, Target, replica_hosts, workload_host
-from components.targets.docker_host import EngineHost, of_settings
+from components.targets.docker_host import EngineHost, named_engine, of_settings
 from components.targets.docker_images import DockerImages
 from components.targets.docker_networks import DockerNetworks
 from components.targets.docker_resources import (
@@ -71,7 +71,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
         self._settings = settings
         self.prefix = _slug(f"{pulumi.get_project()}-{pulumi.get_stack()}")
         self.stack_label = f"{pulumi.get_project()}/{pulumi.get_stack()}"
-        host = host or of_settings(settings.target)
+        host = host or of_settings(named_engine(settings))
         props = host.millrace_props()
         gated = child_opts(self, depends_on=host.after)
         self._docker = docker.Provider("docker-engine", **host.docker_args(), opts=gated)

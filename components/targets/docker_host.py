@@ -15,7 +15,7 @@ from typing import Any
 
 import pulumi
 
-from components.settings import DockerTarget
+from components.settings import DockerTarget, Settings
 from components.targets.docker_resources import unreachable
 
 _PROVIDER = str(Path(__file__).resolve().parents[2] / "provider")
@@ -63,6 +63,17 @@ class EngineHost:
         for key, value in self.materials.items():
             props[key] = pulumi.Output.secret(value) if key == "keyMaterial" else value
         return props
+
+
+def named_engine(settings: Settings) -> DockerTarget:
+    """The settings of an engine that is there already.
+
+    Raises:
+        TypeError: when the target makes its host.
+    """
+    if not isinstance(settings.target, DockerTarget):
+        raise TypeError(f"target {settings.target.kind} names no engine: its host has to be made first")
+    return settings.target
 
 
 def of_settings(target: DockerTarget) -> EngineHost:
