@@ -19,6 +19,10 @@ up: ## Install what is missing and bring the platform up (STACK=dev)
 preview: ## Show what `make up` would change
 	@$(RUN) up --command preview --stack $(STACK)
 
+.PHONY: estimate
+estimate: ## Show what the platform will need of its host
+	@$(RUN) estimate --stack $(STACK)
+
 .PHONY: down
 down: ## Remove the platform
 	@$(RUN) up --command down --stack $(STACK)

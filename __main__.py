@@ -3,6 +3,7 @@
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env
 
+from components.fit import judged
 from components.platform import Platform
 from components.problems import SettingsError
 from components.settings import from_config, load, secret_names
@@ -21,4 +22,9 @@ target = settings.target
 # A host that the program makes is waited for by a resource.
 if target.kind == "docker" and not pulumi.runtime.is_dry_run() and (problem := engine_problem(target)):
     raise pulumi.RunError(problem)
+fit = judged(settings, pulumi.get_project(), pulumi.get_stack())
+if fit.problems:
+    raise pulumi.RunError("\n".join(fit.problems))
+for warning in fit.warnings:
+    pulumi.log.warn(warning)
 Platform(settings).export()

@@ -121,6 +121,20 @@ def upstream_reference(name: str, mirror: str | None) -> str:
     return f"{mirror.rstrip('/')}/{path}"
 
 
+def pulled_reference(name: str, *, upstream: bool, override: str | None, mirror: str | None) -> str | None:
+    """What to pull for an image, or None where it is built.
+
+    ``upstream`` asks for the official image, ``override`` is the exact reference that a service's settings
+    give, ``mirror`` as in :func:`upstream_reference`.
+    """
+    entry = CATALOGUE[name]
+    if override is not None and not entry.part:
+        return override
+    if not entry.buildable or (upstream and entry.upstream is not None):
+        return upstream_reference(name, mirror)
+    return None
+
+
 @cache
 def content_hash(name: str) -> str:
     """Hash of everything a build of this image depends on: its folder and those of its bases."""

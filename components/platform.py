@@ -20,11 +20,14 @@ from components.targets.docker import DockerTarget
 
 
 class Platform:
-    """Everything of one stack. Creating it registers all resources; :meth:`export` sets the outputs."""
+    """Everything of one stack. Creating it registers all resources; :meth:`export` sets the outputs.
 
-    def __init__(self, settings: Settings) -> None:
+    ``target`` is another one than the settings name: :mod:`components.plan` has one that deploys nothing.
+    """
+
+    def __init__(self, settings: Settings, target: Target | None = None) -> None:
         self.settings = settings
-        self.target: Target = DockerTarget(settings)
+        self.target: Target = target or DockerTarget(settings)
         self.authority = CertificateAuthority(
             "ca", common_name=f"Millrace {pulumi.get_project()}/{pulumi.get_stack()}"
         )

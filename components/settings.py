@@ -240,6 +240,15 @@ class Network(Model):
     """Private range to take the internal networks from, a /27 for each pair of services."""
 
 
+class Capacity(Model):
+    """Whether a stack fits its host: its estimated memory and disk against what is there."""
+
+    enforce: bool = True
+    """Refuse a preview or `up` of what cannot fit the host; with false that is only a warning."""
+    reserve_mib: Annotated[Int, Field(ge=0, le=64 * 1024)] = 512
+    """Memory to keep for the host itself: system, Docker engine, jobs, in MiB."""
+
+
 def _tls(value: object) -> object:
     return {"mode": value} if isinstance(value, str) else value
 
@@ -271,6 +280,8 @@ class PlatformSettings(Model):
     """PEM file with more CAs to trust in builds and in containers that call out."""
     network: Network = Network()
     """Internal networks."""
+    capacity: Capacity = Capacity()
+    """What the host has to have for this stack; see docs/estimates.md."""
     protect_data: bool = False
     """Refuse to delete volumes that hold data; `destroy` then keeps them."""
 

@@ -69,7 +69,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
         """``host`` is the engine, when it is not the one that the settings name."""
         super().__init__("millrace:docker:Target", "docker", None, opts)
         self._settings = settings
-        self.prefix = _slug(f"{pulumi.get_project()}-{pulumi.get_stack()}")
+        self.prefix = name_prefix(pulumi.get_project(), pulumi.get_stack())
         self.stack_label = f"{pulumi.get_project()}/{pulumi.get_stack()}"
         host = host or of_settings(named_engine(settings))
         props = host.millrace_props()
@@ -318,6 +318,11 @@ class DockerTarget(pulumi.ComponentResource, Target):
     def _labels(self, service: str, workload: str | None = None) -> dict[str, str]:
         labels = {LABEL_STACK: self.stack_label, LABEL_SERVICE: service}
         return labels | ({LABEL_WORKLOAD: workload} if workload else {})
+
+
+def name_prefix(project: str, stack: str) -> str:
+    """What the names of everything of a stack start with on the engine, without the hyphen that follows."""
+    return _slug(f"{project}-{stack}")
 
 
 def _slug(text: str) -> str:

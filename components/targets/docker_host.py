@@ -11,12 +11,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
 from components.settings import DockerTarget, Settings
-from components.targets.docker_resources import unreachable
+from components.targets.docker_resources import engine, unreachable
+
+if TYPE_CHECKING:
+    from millrace.engine import Engine
 
 _PROVIDER = str(Path(__file__).resolve().parents[2] / "provider")
 if _PROVIDER not in sys.path:
@@ -80,7 +83,7 @@ def of_settings(target: DockerTarget) -> EngineHost:
     """The engine that the settings name."""
     key = target.private_key.get_secret_value() if target.private_key else None
     return EngineHost(
-        host=target.host, ssh_options=_options(target), ssh_key=key, materials=materials(target)
+        host=target.host, ssh_options=ssh_arguments(target), ssh_key=key, materials=materials(target)
     )
 
 
@@ -129,8 +132,12 @@ def ssh_host(
 
 def engine_problem(target: DockerTarget) -> str | None:
     """Why the target's engine does not answer, in one line, or None when it does."""
-    key = target.private_key.get_secret_value() if target.private_key else None
-    return unreachable(_props(target.host, _options(target), key, materials(target)))
+    return unreachable(_props(target))
+
+
+def engine_of(target: DockerTarget) -> Engine:
+    """A client of the target's engine, lazily connected."""
+    return engine(_props(target))
 
 
 def materials(target: DockerTarget) -> dict[str, str]:
@@ -141,7 +148,8 @@ def materials(target: DockerTarget) -> dict[str, str]:
     return {name: Path(path).expanduser().read_text() for name, path in files.items() if path}
 
 
-def _options(target: DockerTarget) -> tuple[str, ...]:
+def ssh_arguments(target: DockerTarget) -> tuple[str, ...]:
+    """All arguments of ssh for the target but user, port and host; none where it isn't reached by ssh."""
     if not target.host.startswith("ssh://"):
         return ()
     ssh_options.make_folder()
@@ -156,8 +164,10 @@ def _options(target: DockerTarget) -> tuple[str, ...]:
     )
 
 
-def _props(host: str, options: Sequence[str], key: str | None, pems: Mapping[str, str]) -> dict[str, str]:
-    props = {"host": host, "sshOptions": json.dumps(list(options)), **pems}
+def _props(target: DockerTarget) -> dict[str, str]:
+    key = target.private_key.get_secret_value() if target.private_key else None
+    options = json.dumps(list(ssh_arguments(target)))
+    props = {"host": target.host, "sshOptions": options, **materials(target)}
     return {**props, "sshKey": key} if key else props
 
 

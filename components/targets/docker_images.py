@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pulumi
 
-from components.images import CATALOGUE, IMAGES, SHARED, built_reference, upstream_reference
+from components.images import CATALOGUE, IMAGES, SHARED, built_reference, pulled_reference
 from components.options import child_opts
 from components.settings import ImageSource, Registry
 from components.targets.docker_resources import Image
@@ -31,14 +31,13 @@ class DockerImages:
 
     def image(self, name: str, source: ImageSource, override: str | None) -> pulumi.Output[str]:
         """Id of an image of the catalogue, or of ``override``, on the engine."""
-        entry = CATALOGUE[name]
-        if override is not None and not entry.part:
-            return self._pulled(f"image-{name}-custom", name, override).image
-        if not entry.buildable or (source is ImageSource.UPSTREAM and entry.upstream is not None):
-            mirror = self._registry.mirror if self._registry else None
-            reference = upstream_reference(name, mirror)
-            return self._pulled(f"image-{name}-upstream", name, reference).image
-        return self._built(name).image
+        mirror = self._registry.mirror if self._registry else None
+        upstream = source is ImageSource.UPSTREAM
+        reference = pulled_reference(name, upstream=upstream, override=override, mirror=mirror)
+        if reference is None:
+            return self._built(name).image
+        kind = "custom" if reference == override else "upstream"
+        return self._pulled(f"image-{name}-{kind}", name, reference).image
 
     def _pulled(self, resource_name: str, title: str, reference: str) -> Image:
         key = f"{resource_name} {reference}"

@@ -191,16 +191,16 @@ def leftovers_hook(props: Mapping[str, pulumi.Input[str]]) -> pulumi.ResourceHoo
 
 def _remove_leftover(props: Mapping[str, str], inputs: Mapping[str, Any]) -> None:
     labels = {label["label"]: label["value"] for label in inputs.get("labels") or []}
-    _engine(props).remove_leftover(str(inputs["name"]), labels)
+    engine(props).remove_leftover(str(inputs["name"]), labels)
 
 
 def unreachable(props: Mapping[str, str]) -> str | None:
     """Why the engine does not answer, or None: one line instead of one for each resource."""
-    engine = _engine(props)
+    reached = engine(props)
     from millrace.engine import EngineError
 
     try:
-        engine.client  # noqa: B018  # connects
+        reached.client  # noqa: B018  # connects
     except EngineError as error:
         return str(error)
     return None
@@ -209,7 +209,8 @@ def unreachable(props: Mapping[str, str]) -> str | None:
 _engines: dict[str, Engine] = {}
 
 
-def _engine(props: Mapping[str, str]) -> Engine:
+def engine(props: Mapping[str, str]) -> Engine:
+    """A client of an engine, lazily connected; one for all who give the same ``props`` of the provider."""
     folder = str(Path(__file__).resolve().parents[2] / "provider")
     if folder not in sys.path:
         sys.path.append(folder)

@@ -642,7 +642,7 @@ def test_a_leftover_container_is_removed_when_it_is_ours(
     leftover.labels = dict(zip(keys, owner, strict=True)) if owner else {}
     engine = Engine(HostSettings(host="unix:///nowhere.sock"))
     engine._client = docker
-    monkeypatch.setattr(docker_resources, "_engine", lambda *_: engine)
+    monkeypatch.setattr(docker_resources, "engine", lambda *_: engine)
     hooks: list[Any] = []
     run(lambda: hooks.append(docker_resources.leftovers_hook({"host": "unix:///nowhere.sock"})))
     labels = [

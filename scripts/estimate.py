@@ -1,0 +1,28 @@
+"""Prints what a stack needs of its host, before anything of it is created."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+
+from scripts import python_env
+from scripts.console import main
+from scripts.setup import locked
+from scripts.versions import ROOT
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stack", default="dev")
+    options = parser.parse_args()
+    with locked():
+        requirements = python_env.missing(development=False)
+        if requirements:
+            python_env.create()
+            python_env.install(requirements)
+    command = [str(python_env.PYTHON), "-m", "components.estimate_table", options.stack]
+    return subprocess.run(command, cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    main(_main)
