@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import pulumi
 
-from components.airflow_settings import LOG_BUCKET, AirflowSettings, dag_texts
+from components import folders
+from components.airflow_settings import LOG_BUCKET, AirflowSettings, is_dag_file
 from components.connection import Connection
 from components.credentials import Credential
 from components.service import TLS_FOLDER
@@ -67,6 +68,7 @@ def config(
         "pause_new_dags": settings.pause_new_dags,
         "time_zone": time_zone,
         "users": f"{RUN}/users.json",
+        "variables": f"{ETC}/variables.json",
     }
     secrets = {
         "database": database_uri(database),
@@ -122,8 +124,8 @@ def manifest(settings: AirflowSettings) -> str:
         "bucket": LOG_BUCKET,
         "folders": {LOGS: settings.log_retention_days, SCRATCH: _SCRATCH_DAYS},
     }
-    texts = {f"own/{name}": text for name, text in dag_texts(settings.folder).items()}
-    own = dag_texts(CONFIGS / "airflow" / "dags")
-    texts |= {f"platform/{name}": text for name, text in own.items()}
+    texts = {f"own/{name}": text for name, text in folders.texts(settings.dags_folders, is_dag_file).items()}
+    ours = folders.texts([str(CONFIGS / "airflow" / "dags")], is_dag_file)
+    texts |= {f"platform/{name}": text for name, text in ours.items()}
     texts[f"platform/{_CLEANUP}.json"] = json.dumps(keep, indent=1) + "\n"
     return json.dumps(texts, indent=0, sort_keys=True)

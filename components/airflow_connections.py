@@ -6,19 +6,20 @@ The entries' keys are those of ``airflow.models.Connection``; a local secrets ba
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components.airflow_settings import LOG_BUCKET, AirflowSettings
+from components.airflow_settings import LOG_BUCKET, AirflowSettings, ConnectionSettings
 from components.connection import Connection
 from components.delta_sharing_settings import ShareAccess
 from components.kafka_settings import KafkaAccess, KafkaConnection
 from components.object_store_settings import Bucket
 from components.postgres_settings import DatabaseAccess
 from components.presto_settings import QueryAccess
-from components.service import TLS_FOLDER, Need
+from components.problems import Problem, nearest
+from components.service import TLS_FOLDER, Login, Need
 from components.services.object_store import REGION
 from components.spark_settings import SparkCluster, SparkConnection
 
@@ -33,6 +34,18 @@ TASK_ROLE = "airflow_tasks"
 
 LOGS = Bucket(name=LOG_BUCKET)
 
+_OWN_IDS = (
+    "aws_default",
+    "delta_sharing_default",
+    "kafka_default",
+    "object_store",
+    "postgres_default",
+    "presto_default",
+    "spark_default",
+    "trino_default",
+)
+"""What no connection of the settings may be called, besides `postgres_<database>`."""
+
 Entry = dict[str, Any]
 
 
@@ -46,6 +59,8 @@ def needs(settings: AirflowSettings, platform: Settings) -> Iterable[Need]:
     for service, request in _optional(settings).items():
         # Only tasks call them.
         yield Need(service=service, request=request, optional=True, wait=False)
+    for wanted in settings.connections.values():
+        yield Need(service=wanted.service, request=_login(wanted, platform), optional=True, wait=False)
 
 
 def warehouses(settings: AirflowSettings, platform: Settings) -> dict[str, DatabaseAccess]:
@@ -86,13 +101,68 @@ def entries_of(key: str, settings: AirflowSettings, platform: Platform) -> dict[
     databases = warehouses(settings, platform.settings)
     for name, request in databases.items():
         entries[f"postgres_{name}"] = _postgres(platform.connect(key, "postgres", request))
-    if len(databases) == 1:
+    if databases:
         entries["postgres_default"] = entries[f"postgres_{next(iter(databases))}"]
     for service, request in _optional(settings).items():
         if service in platform.settings.services:
             name, entry = _MAKE[service](platform.connect(key, service, request))
             entries[name] = entry
+    for id_, wanted in settings.connections.items():
+        login = _login(wanted, platform.settings)
+        entries[id_] = _DECLARED[wanted.service](platform.connect(key, wanted.service, login))
     return entries
+
+
+def _login(wanted: ConnectionSettings, platform: Settings) -> Login:
+    """The request for a connection's user; without a database it is for the only one there is."""
+    databases = _declared(wanted.service, platform).get(wanted.user, ())
+    return Login(user=wanted.user, database=wanted.database or next(iter(databases), ""))
+
+
+def _declared(service: str, platform: Settings) -> Mapping[str, Sequence[str]]:
+    from components.services import registry
+
+    own = platform.services.get(service)
+    return {} if own is None else registry()[service].logins(own)
+
+
+def problems(settings: AirflowSettings, platform: Settings) -> Iterator[Problem]:
+    """Connections whose id is the platform's own, or whose user or database there is not."""
+    ours = {*_OWN_IDS, *(f"postgres_{name}" for name in warehouses(settings, platform))}
+    for id_, wanted in settings.connections.items():
+        path = ("connections", id_)
+        if id_ in ours:
+            yield Problem(path, "is a connection of the platform itself - choose another id")
+        if wanted.service not in platform.services:
+            yield Problem(
+                (*path, "service"), f"{wanted.service} is off - add the key {wanted.service} or remove this"
+            )
+            continue
+        declared = _declared(wanted.service, platform)
+        if wanted.user not in declared:
+            where = "roles" if wanted.service == "postgres" else "users"
+            yield Problem(
+                (*path, "user"),
+                f'no user "{wanted.user}" among {wanted.service}.{where}{nearest(wanted.user, declared)}',
+            )
+            continue
+        yield from _database(wanted, declared[wanted.user], path)
+
+
+def _database(wanted: ConnectionSettings, known: Sequence[str], path: tuple[str, ...]) -> Iterator[Problem]:
+    path = (*path, "database")
+    if wanted.service != "postgres":
+        if wanted.database is not None:
+            yield Problem(path, f"has no meaning for {wanted.service} - remove it")
+    elif wanted.database is None:
+        if not known:
+            yield Problem(path, f'role "{wanted.user}" may use no database - give it a grant')
+        elif len(known) > 1:
+            yield Problem(path, f'missing - role "{wanted.user}" may use {", ".join(sorted(known))}')
+    elif wanted.database not in known:
+        yield Problem(
+            path, f'role "{wanted.user}" has no grant on "{wanted.database}"{nearest(wanted.database, known)}'
+        )
 
 
 def _base(connection: Connection, conn_type: str, **extra: object) -> Entry:
@@ -127,6 +197,10 @@ def _object_store(connection: Connection) -> Entry:
 
 
 def _kafka(connection: KafkaConnection) -> tuple[str, Entry]:
+    return "kafka_default", _kafka_user(connection)
+
+
+def _kafka_user(connection: KafkaConnection) -> Entry:
     # The hooks hand the extra field to librdkafka as it is.
     extra = {
         "bootstrap.servers": connection.bootstrap,
@@ -137,7 +211,7 @@ def _kafka(connection: KafkaConnection) -> tuple[str, Entry]:
         "ssl.ca.location": CA,
         "group.id": connection.group,
     }
-    return "kafka_default", {"conn_type": "kafka", "extra": extra}
+    return {"conn_type": "kafka", "extra": extra}
 
 
 def _presto(connection: Connection) -> tuple[str, Entry]:
@@ -173,3 +247,6 @@ _MAKE: Mapping[str, Any] = {
     "presto": _presto,
     "spark": _spark,
 }
+
+_DECLARED: Mapping[str, Any] = {"postgres": _postgres, "object_store": _object_store, "kafka": _kafka_user}
+"""Entries for users that the settings declare."""

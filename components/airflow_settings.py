@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated
+from pathlib import PurePath
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from components import folders
 from components.checks import duplicates
 from components.kafka_settings import TopicPattern
 from components.object_store_settings import BucketName, Days
 from components.postgres_settings import Privilege
-from components.problems import Problem, shown
+from components.problems import Problem
 from components.settings import ServiceSettings
-from components.settings_types import Form, Int, Line, MiB, Text
+from components.settings_types import Form, Int, Line, MiB, Model, Name, Text
 from components.workload import Access
 
 LOG_BUCKET = "airflow-logs"
 """Where task logs go; nobody else's."""
 
 DAGS_FOLDER = "pipelines/dags"
-"""Where DAGs are looked for when the settings name no other folder."""
+"""Where DAGs are looked for when the settings name no other folder; it need not exist."""
 
 DAGS_LIMIT_MIB = 4
 """The files are part of the stack's state, so there is an end to it."""
@@ -81,6 +82,25 @@ OptionName = Annotated[
 ]
 
 
+ConnectionId = Annotated[
+    str, Form(r"[A-Za-z0-9_.-]{1,200}", "use letters, digits, underscores, dots and hyphens, 200 at most")
+]
+VariableName = Annotated[
+    str, Form(r"[A-Za-z0-9_.-]{1,200}", "use letters, digits, underscores, dots and hyphens, 200 at most")
+]
+
+
+class ConnectionSettings(Model):
+    """A connection of Airflow with the rights of one user that the settings declare."""
+
+    service: Literal["postgres", "object_store", "kafka"]
+    """postgres, object_store or kafka."""
+    user: Name
+    """One of the service's `users`, or `roles` of postgres."""
+    database: Name | None = None
+    """Database to use (postgres); the role's only one without it."""
+
+
 class AirflowSettings(ServiceSettings):
     """Apache Airflow 3: scheduled pipelines, in Python."""
 
@@ -98,9 +118,9 @@ class AirflowSettings(ServiceSettings):
     """Who may open https://airflow.<domain>, and get tokens for the API."""
     api_route: bool = True
     """Offer the REST API at https://airflow-api.<domain>; its clients authenticate with tokens."""
-    dags_folder: Line | None = None
-    """Folder with your DAGs, relative to Pulumi.yaml; pipelines/dags without it. A changed file reaches
-    Airflow with the next `up`, which restarts nothing."""
+    dags_folders: tuple[Line, ...] = (DAGS_FOLDER,)
+    """Folders with your DAGs, relative to Pulumi.yaml; `pipelines/dags`, where it exists, without it. A
+    changed file reaches Airflow with the next `up`, which restarts nothing."""
     pause_new_dags: bool = True
     """Whether a new DAG waits until somebody turns it on."""
     warehouse_privilege: Privilege = Privilege.READ_WRITE
@@ -111,6 +131,10 @@ class AirflowSettings(ServiceSettings):
     """Topics that tasks may read, where Kafka is on; `x*` for all that start with x; all without it."""
     kafka_write: tuple[TopicPattern, ...] = ("*",)
     """Topics that tasks may write, where Kafka is on, likewise."""
+    connections: dict[ConnectionId, ConnectionSettings] = {}
+    """More connections by their ids, each with the rights of one declared user or role of another service."""
+    variables: dict[VariableName, Text] = {}
+    """Airflow variables by their names. Not for secrets."""
     egress: bool = False
     """Let tasks and triggers open connections to the outside."""
     log_retention_days: Days = 30
@@ -126,36 +150,28 @@ class AirflowSettings(ServiceSettings):
         room = (self.scheduler_memory_mib - _SCHEDULER_MIB) // _TASK_MIB
         return self.parallelism or max(1, min(room, 256))
 
-    @property
-    def folder(self) -> Path:
-        """The DAGs' folder, relative to Pulumi.yaml."""
-        return Path(self.dags_folder or DAGS_FOLDER)
-
 
 def environment(options: Mapping[str, str]) -> dict[str, str]:
     """Options as the variables by which Airflow takes them, in preference to airflow.cfg."""
     return {f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in options.items()}
 
 
-def dag_files(folder: Path) -> list[Path]:
-    """All files of a DAG folder, but byte code and hidden ones (``.airflowignore`` is not)."""
-
-    def wanted(path: Path) -> bool:
-        parts = path.relative_to(folder).parts
-        hidden = any(part.startswith(".") and part != ".airflowignore" for part in parts)
-        return path.is_file() and not hidden and "__pycache__" not in parts
-
-    return sorted(path for path in folder.rglob("*") if wanted(path)) if _is_folder(folder) else []
-
-
-def dag_texts(folder: Path) -> dict[str, str]:
-    """Contents by path below the folder."""
-    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in dag_files(folder)}
+def is_dag_file(path: PurePath) -> bool:
+    """All files, but byte code and hidden ones (``.airflowignore`` is not)."""
+    hidden = any(part.startswith(".") and part != ".airflowignore" for part in path.parts)
+    return not hidden and "__pycache__" not in path.parts
 
 
 def problems(settings: AirflowSettings) -> Iterator[Problem]:
-    """A folder that is not there or cannot be taken, options that are the platform's, buckets twice."""
-    yield from _folder(settings)
+    """Folders that are not there or cannot be taken, options that are the platform's, buckets twice."""
+    yield from folders.problems(
+        settings.dags_folders,
+        "dags_folders",
+        is_dag_file,
+        may_lack=DAGS_FOLDER,
+        limit_kib=DAGS_LIMIT_MIB * 1024,
+        advice="keep data elsewhere, such as in a bucket",
+    )
     for name in settings.options:
         if key := _OWN_KEYS.get(name):
             yield Problem(("options", name), f"has a key of its own - write `{key}` beside `options`")
@@ -171,32 +187,3 @@ def problems(settings: AirflowSettings) -> Iterator[Problem]:
     if LOG_BUCKET in settings.buckets:
         place = settings.buckets.index(LOG_BUCKET)
         yield Problem(("buckets", place), f'"{LOG_BUCKET}" holds the logs - remove it')
-
-
-def _folder(settings: AirflowSettings) -> Iterator[Problem]:
-    path = ("dags_folder",)
-    if not _is_folder(settings.folder):
-        if settings.dags_folder is not None:
-            yield Problem(
-                path, f"no folder {shown(settings.dags_folder)} - give a path relative to Pulumi.yaml"
-            )
-        return
-    size = 0
-    for file in dag_files(settings.folder):
-        try:
-            size += len(file.read_text(encoding="utf-8").encode())
-        except (OSError, UnicodeDecodeError) as error:
-            yield Problem(path, f"{file} cannot be read as UTF-8 text: {error}")
-    if size > DAGS_LIMIT_MIB * 1024 * 1024:
-        yield Problem(
-            path,
-            f"{shown(str(settings.folder))} holds {size / 1024 / 1024:.1f} MiB, more than {DAGS_LIMIT_MIB} - "
-            "keep data elsewhere, such as in a bucket",
-        )
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name too long for the file system, a parent one may not enter
-        return False

@@ -11,7 +11,7 @@ from typing import Any
 
 from components import checks_target, digitalocean_settings
 from components.problems import Problem, nearest, shown
-from components.service import Demand, Need
+from components.service import Demand, Login, Need
 from components.settings import DockerTarget, Model, Settings, TlsMode
 from components.workload import Access
 
@@ -32,7 +32,7 @@ def demands_of(settings: Settings) -> dict[str, list[Demand]]:
     found: dict[str, list[Demand]] = {key: [] for key in settings.services}
     for key in settings.services:
         for need in needs_of(settings, key):
-            if need.service in found and need.request is not None:
+            if need.service in found and need.request is not None and not isinstance(need.request, Login):
                 found[need.service].append(Demand(consumer=key, request=need.request))
     return found
 

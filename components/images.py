@@ -74,6 +74,8 @@ CATALOGUE: Mapping[str, Entry] = {
     "delta-sharing": Entry(
         version="1.0.0", upstream="docker.io/deltaio/delta-sharing-server:0.7.8", bases=_PYTHON
     ),
+    # Ours alone, so it is built whatever the settings say.
+    "demo": Entry(version="1", bases=_PYTHON),
     "airflow": Entry(version="3.3.2", upstream="docker.io/apache/airflow:3.3.2", bases=_PYTHON),
     "trino": Entry(version="476", upstream="docker.io/trinodb/trino:476", bases=_FETCHED),
     # Maven Central has no release after 0.287, whose Kafka connector knows neither TLS nor SASL: images/ adds

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from components import folders
 from components.delta_sharing_settings import ShareAccess
 from components.kafka_settings import KafkaAccess, TopicPattern
 from components.object_store_settings import Bucket, BucketName, BucketPrivilege
 from components.postgres_settings import DatabaseAccess, PostgresSettings, Privilege
 from components.presto_settings import QueryAccess
-from components.problems import Problem, shown
+from components.problems import Problem
 from components.service import Need
 from components.settings import ServiceSettings
 from components.settings_types import Int, Line, MiB
@@ -22,6 +23,9 @@ from components.workload import Access
 
 if TYPE_CHECKING:
     from components.settings import Settings
+
+NOTEBOOKS_FOLDER = "configs/jupyter/examples"
+"""Examples when the settings name no other folder."""
 
 ROLE = "jupyter"
 """Postgres role of the notebooks."""
@@ -57,8 +61,9 @@ class JupyterSettings(ServiceSettings):
     """Topics to write to, likewise; none without it."""
     presto_write: bool = False
     """Let queries change the lake."""
-    notebooks_folder: Line = "configs/jupyter/examples"
-    """Folder with notebooks to show as read-only examples, relative to Pulumi.yaml."""
+    notebooks_folders: tuple[Line, ...] = (NOTEBOOKS_FOLDER,)
+    """Folders with notebooks to show as read-only examples, relative to Pulumi.yaml;
+    `configs/jupyter/examples` without it."""
     internet: bool = False
     """Let notebooks reach the outside, such as package indexes."""
 
@@ -103,10 +108,11 @@ class JupyterSettings(ServiceSettings):
 
 def examples(settings: JupyterSettings) -> dict[str, str]:
     """Paths and texts of the example notebooks."""
-    folder = Path(settings.notebooks_folder)
-    found = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES)
-    files = sorted(path for path in found if ".ipynb_checkpoints" not in path.parts)
-    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in files}
+    return folders.texts(settings.notebooks_folders, _is_example)
+
+
+def _is_example(path: PurePath) -> bool:
+    return path.suffix in _SUFFIXES and ".ipynb_checkpoints" not in path.parts
 
 
 _SUFFIXES = (".ipynb", ".py", ".md", ".sql")
@@ -128,20 +134,17 @@ def problems(settings: JupyterSettings, platform: Settings) -> Iterator[Problem]
 
 
 def _examples(settings: JupyterSettings) -> Iterator[Problem]:
-    path = ("notebooks_folder",)
-    if not Path(settings.notebooks_folder).is_dir():
-        yield Problem(
-            path, f"no folder {shown(settings.notebooks_folder)} - give a path relative to Pulumi.yaml"
+    found = list(
+        folders.problems(
+            settings.notebooks_folders,
+            "notebooks_folders",
+            _is_example,
+            limit_kib=_EXAMPLES_KIB,
+            advice="clear the notebooks' outputs",
         )
-        return
-    try:
-        found = examples(settings)
-    except (OSError, UnicodeDecodeError) as error:
-        yield Problem(path, f"a file cannot be read as UTF-8 text: {error}")
-        return
-    size = sum(len(text.encode()) for text in found.values()) // 1024
-    if size > _EXAMPLES_KIB:
-        yield Problem(path, f"holds {size} KiB, more than {_EXAMPLES_KIB} - clear the notebooks' outputs")
-    if not all(found.values()):
-        empty = next(name for name, text in found.items() if not text)
-        yield Problem(path, f"{empty} is empty - remove it")
+    )
+    yield from found
+    if not found:
+        # Empty files can't be put into a container.
+        for name in (name for name, text in examples(settings).items() if not text):
+            yield Problem(("notebooks_folders",), f"{name} is empty - remove it")

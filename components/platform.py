@@ -12,7 +12,7 @@ from components.checks import ROTATE_ALL, consumers_of, demands_of, needs_of, or
 from components.connection import Connection
 from components.credentials import Credential
 from components.proxy import Edge
-from components.service import Context, Published, Service
+from components.service import Context, Login, Published, Service
 from components.services import registry
 from components.settings import Settings
 from components.targets import Target
@@ -90,6 +90,10 @@ class Platform:
         Raises:
             LookupError: when the consumer did not declare it.
         """
+        if isinstance(request, Login):
+            if any(n.service == service and n.request == request for n in needs_of(self.settings, consumer)):
+                return self._services[service].login(request)
+            raise LookupError(f"{consumer} does not declare the need {request!r} of {service}")
         for demand in self._demands[service]:
             if demand.consumer == consumer and demand.request == request:
                 return self._services[service].connect(demand)

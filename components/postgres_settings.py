@@ -145,6 +145,16 @@ def role_names(settings: PostgresSettings, demands: Sequence[Demand]) -> list[st
     return list(dict.fromkeys(names))
 
 
+def declared_roles(settings: PostgresSettings) -> dict[str, list[str]]:
+    """Roles of the settings, owners without a declaration included, with the databases each may use."""
+    found: dict[str, list[str]] = {role.name: [] for role in settings.roles}
+    for database in settings.databases:
+        found.setdefault(database.owner_name, []).append(database.name)
+    for role in settings.roles:
+        found[role.name] += [g.database for g in role.grants if g.database not in found[role.name]]
+    return found
+
+
 def database_names(settings: PostgresSettings, demands: Sequence[Demand]) -> list[str]:
     """All databases: declared ones and those of other services."""
     names = [database.name for database in settings.databases]

@@ -49,6 +49,18 @@ class Need:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Login:
+    """Request of a service: to act as a user whom the settings declare, not as one of the service's own.
+
+    It makes nothing, so the providing service doesn't see it among its demands. ``database`` is the one to
+    use, where the provider has databases.
+    """
+
+    user: str
+    database: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demand:
     """A need as the provider sees it."""
 
@@ -132,6 +144,11 @@ class Service(pulumi.ComponentResource):
         """Mistakes that no single value shows; paths start at the service's key."""
         return ()
 
+    @classmethod
+    def logins(cls, settings: Any) -> Mapping[str, Sequence[str]]:
+        """Users whom the settings declare and :meth:`login` serves, each with the databases it may use."""
+        return {}
+
     # -- for the subclass
 
     @abstractmethod
@@ -145,6 +162,14 @@ class Service(pulumi.ComponentResource):
             NotImplementedError: when this service serves no requests.
         """
         raise NotImplementedError(f"{self.key} serves no requests")
+
+    def login(self, login: Login) -> Connection:
+        """What a consumer needs to know to act as a declared user, one of :meth:`logins`.
+
+        Raises:
+            NotImplementedError: when this service has no such users.
+        """
+        raise NotImplementedError(f"{self.key} has no users to act as")
 
     def connections(self) -> Mapping[str, Any]:
         """Part of the stack output ``connections``."""

@@ -348,6 +348,8 @@ def load(values: Mapping[str, object], stack_file: str, secret_keys: Collection[
         SettingsError: with one line for each mistake.
     """
     from components.checks import problems
+    from components.demo_overlay import with_demo
+    from components.demo_settings import KEY as DEMO
 
     model = settings_model()
     foreign = [Problem((key,), _astray(key)) for key in sorted(values) if ":" in key]
@@ -355,6 +357,8 @@ def load(values: Mapping[str, object], stack_file: str, secret_keys: Collection[
     # `millrace:object_store:` with nothing below is a service with its defaults.
     services = model.model_fields.keys() - PlatformSettings.model_fields.keys()
     own = {key: {} if value is None and key in services else value for key, value in own.items()}
+    if DEMO in services:
+        own = with_demo(own)
     # What DOCKER_HOST says is judged in its place, as if it stood in the file.
     own["target"] = {} if own.get("target") is None else own["target"]
     try:

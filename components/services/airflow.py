@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -66,8 +67,8 @@ class Airflow(Service):
     def check(
         cls, settings: AirflowSettings, demands: Sequence[Demand], platform: Settings
     ) -> Iterable[Problem]:
-        """See :func:`components.airflow_settings.problems`."""
-        return problems(settings)
+        """Those of the settings by themselves, and connections as users that there are not."""
+        return [*problems(settings), *airflow_connections.problems(settings, platform)]
 
     def build(self) -> None:
         """Database, four programs, DAG files."""
@@ -273,6 +274,7 @@ class Airflow(Service):
             *self._database_files(),
             File(path=f"{RUN}/airflow.cfg", content=config, secret=True),
             File(path=f"{RUN}/connections.json", content=offered, secret=True),
+            File(path=f"{ETC}/variables.json", content=json.dumps(self.settings.variables, indent=1) + "\n"),
             File(path=f"{ETC}/probe.py", content=render("airflow/probe.py")),
             File(path=f"{ETC}/python/millrace_login.py", content=login),
         )

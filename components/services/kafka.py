@@ -20,7 +20,7 @@ from components.kafka_plan import (
 from components.kafka_settings import CONSOLE, KafkaConnection, KafkaSettings, problems
 from components.options import child_opts
 from components.problems import Problem
-from components.service import TLS_FOLDER, Demand, Service, ca_file
+from components.service import TLS_FOLDER, Demand, Login, Service, ca_file
 from components.settings import Settings
 from components.targets import Deployment
 from components.templates import render
@@ -98,16 +98,18 @@ class Kafka(Service):
 
     def connect(self, demand: Demand) -> KafkaConnection:
         """The consumer's user."""
-        return KafkaConnection(
-            scheme="kafka",
-            host=self._hosts[0],
-            port=_CLIENT,
-            user=demand.consumer,
-            password=self.credential(demand.consumer).password,
-            bootstrap=",".join(self._bootstrap),
-            group=demand.consumer,
-            ca_certificate=self.context.platform.authority.certificate,
-        )
+        return self._connection(demand.consumer, demand.consumer)
+
+    @classmethod
+    def logins(cls, settings: KafkaSettings) -> Mapping[str, Sequence[str]]:
+        """The declared users."""
+        return {user.name: () for user in settings.users}
+
+    def login(self, login: Login) -> KafkaConnection:
+        """A declared user, with the first of its consumer groups."""
+        (user,) = (user for user in self.settings.users if user.name == login.user)
+        groups = user.group_patterns or (user.name,)
+        return self._connection(user.name, groups[0].removesuffix("*"))
 
     def connections(self) -> Mapping[str, Any]:
         """Where clients find the brokers, how they log in, and what each user may do."""
@@ -131,6 +133,18 @@ class Kafka(Service):
         return out
 
     # -- parts
+
+    def _connection(self, user: str, group: str) -> KafkaConnection:
+        return KafkaConnection(
+            scheme="kafka",
+            host=self._hosts[0],
+            port=_CLIENT,
+            user=user,
+            password=self.credential(user).password,
+            bootstrap=",".join(self._bootstrap),
+            group=group,
+            ca_certificate=self.context.platform.authority.certificate,
+        )
 
     @property
     def _nodes(self) -> range:

@@ -22,7 +22,7 @@ from components.object_store_settings import (
     problems,
 )
 from components.problems import Problem
-from components.service import TLS_FOLDER, Demand, Service, ca_file
+from components.service import TLS_FOLDER, Demand, Login, Service, ca_file
 from components.settings import Settings
 from components.templates import render
 from components.workload import (
@@ -84,16 +84,16 @@ class ObjectStore(Service):
     def connect(self, demand: Demand) -> Connection:
         """The consumer's user; the path is the requested bucket."""
         request: Bucket = demand.request
-        user = consumer_user(demand.consumer)
-        return Connection(
-            scheme="https",
-            host=self.hostname,
-            port=_API_PORT,
-            user=user,
-            password=self.credential(user).password,
-            path=request.name,
-            ca_certificate=self.context.platform.authority.certificate,
-        )
+        return self._connection(consumer_user(demand.consumer), request.name)
+
+    @classmethod
+    def logins(cls, settings: ObjectStoreSettings) -> Mapping[str, Sequence[str]]:
+        """The declared users."""
+        return {user.name: () for user in settings.users}
+
+    def login(self, login: Login) -> Connection:
+        """A declared user; of its buckets the connection names none."""
+        return self._connection(login.user)
 
     def connections(self) -> Mapping[str, Any]:
         """The S3 API's addresses and its users with their buckets."""
@@ -116,6 +116,17 @@ class ObjectStore(Service):
         return out
 
     # -- parts
+
+    def _connection(self, user: str, bucket: str = "") -> Connection:
+        return Connection(
+            scheme="https",
+            host=self.hostname,
+            port=_API_PORT,
+            user=user,
+            password=self.credential(user).password,
+            path=bucket,
+            ca_certificate=self.context.platform.authority.certificate,
+        )
 
     def _server(self) -> Workload:
         certificate = self.certificate()

@@ -17,9 +17,16 @@ from components.postgres_plan import (
     setup_sql,
     tuning,
 )
-from components.postgres_settings import Database, DatabaseAccess, PostgresSettings, problems, role_names
+from components.postgres_settings import (
+    Database,
+    DatabaseAccess,
+    PostgresSettings,
+    declared_roles,
+    problems,
+    role_names,
+)
 from components.problems import Problem
-from components.service import TLS_FOLDER, Demand, Service, ca_file, tls_files
+from components.service import TLS_FOLDER, Demand, Login, Service, ca_file, tls_files
 from components.settings import Settings
 from components.templates import render
 from components.workload import Endpoint, File, Job, Limits, Probe, Scheme, Volume, Workload
@@ -82,6 +89,15 @@ class Postgres(Service):
         request: Database | DatabaseAccess = demand.request
         database = request.name if isinstance(request, Database) else request.database
         return self._connection(database, request.role)
+
+    @classmethod
+    def logins(cls, settings: PostgresSettings) -> Mapping[str, Sequence[str]]:
+        """The roles, with the databases that they own or have a grant on."""
+        return declared_roles(settings)
+
+    def login(self, login: Login) -> Connection:
+        """A declared role in one of its databases."""
+        return self._connection(login.database, login.user)
 
     def connections(self) -> Mapping[str, Any]:
         """Each database with the roles that may use it, inside the network and on the host's loopback."""

@@ -151,7 +151,7 @@ def stack(everything: Stack, folder: Path) -> Iterator[Stack]:
     (folder / "uses.py").write_text(USES.replace("    [rows()", f"{others}\n{calls}    [rows()"))
     (folder / "helper.py").write_text('MARK = "first mark"\n')
     before = containers(everything)
-    with everything.changed(airflow={**everything.config["airflow"], "dags_folder": str(folder)}):
+    with everything.changed(airflow={**everything.config["airflow"], "dags_folders": [str(folder)]}):
         everything.up()
         assert containers(everything) == before
         yield everything

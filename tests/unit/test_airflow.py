@@ -22,7 +22,8 @@ import pytest
 from cryptography.fernet import Fernet
 from graph import PLANTED, Graph, bare, plain_texts, platform
 
-from components.airflow_settings import OWN_OPTIONS, AirflowSettings, dag_texts, problems
+from components import folders
+from components.airflow_settings import OWN_OPTIONS, AirflowSettings, is_dag_file, problems
 from components.images import CATALOGUE
 from components.problems import SettingsError
 from components.services.airflow import Airflow
@@ -93,7 +94,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Graph:
         pause_new_dags=False,
         options={"core.max_active_runs_per_dag": 5},
         warehouse_privilege="owner",
-        dags_folder=str(folder),
+        dags_folders=[str(folder)],
         log_retention_days=5,
         metadata_retention_days=6,
     )
@@ -125,7 +126,7 @@ def mistakes(**values: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"dags_folder": "no/such"}, 'f: m:dags_folder: no folder "no/such" - give a path relative to'),
+        ({"dags_folders": ["no/such"]}, 'f: m:dags_folders[0]: no folder "no/such" - give a path'),
         (
             {"options": {"core.parallelism": "4"}},
             'f: m:options["core.parallelism"]: has a key of its own - write',
@@ -161,11 +162,26 @@ def test_each_mistake_is_one_line(values: dict[str, Any], line: str) -> None:
 
 def test_dag_files_must_be_text_and_few(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_bytes(b"\xff\xfe")
-    (found,) = mistakes(dags_folder=str(tmp_path))
-    assert found.startswith(f"f: m:dags_folder: {tmp_path}/a.py cannot be read as UTF-8 text")
+    (found,) = mistakes(dags_folders=[str(tmp_path)])
+    assert found.startswith(f"f: m:dags_folders[0]: {tmp_path}/a.py cannot be read as UTF-8 text")
     (tmp_path / "a.py").write_text("#" * 5 * 1024 * 1024)
-    (found,) = mistakes(dags_folder=str(tmp_path))
-    assert "holds 5.0 MiB, more than 4" in found
+    (found,) = mistakes(dags_folders=[str(tmp_path)])
+    assert found.startswith("f: m:dags_folders: 5120 KiB in all, more than 4096 - keep data elsewhere")
+
+
+def test_folders_make_one_tree(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, name in ((one, "a.py"), (two, "b.py")):
+        folder.mkdir()
+        (folder / name).write_text(name)
+    both = [str(one), str(two)]
+    assert folders.texts(both, is_dag_file) == {"a.py": "a.py", "b.py": "b.py"}
+    assert mistakes(dags_folders=both) == []
+    (two / "a.py").write_text("other")
+    (line,) = mistakes(dags_folders=both)
+    assert line.startswith("f: m:dags_folders[1]: a.py is in ") and line.endswith(" too - rename one")
+    (line,) = mistakes(dags_folders=[str(one)] * 2)
+    assert line.endswith("stands here a second time - remove it")
 
 
 def test_dag_files_are_all_but_byte_code_and_hidden_ones(tmp_path: Path) -> None:
@@ -173,9 +189,9 @@ def test_dag_files_are_all_but_byte_code_and_hidden_ones(tmp_path: Path) -> None
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     (tmp_path / "empty.py").touch()
-    found = dag_texts(tmp_path)
+    found = folders.texts([str(tmp_path)], is_dag_file)
     assert found == {n: n for n in ("a.py", "lib/b.py", ".airflowignore", "sql/q.sql")} | {"empty.py": ""}
-    assert dag_texts(tmp_path / "none") == {}
+    assert folders.texts([str(tmp_path / "none")], is_dag_file) == {}
 
 
 @pytest.mark.parametrize(
@@ -305,8 +321,11 @@ def test_a_percent_sign_survives_the_file() -> None:
 
 def test_tasks_find_connections_to_all_there_is(graph: Graph) -> None:
     found = json.loads(files(graph.container("airflow-scheduler"))[CONNECTIONS])
-    assert set(found) == {"aws_default", "object_store", "postgres_shop", "postgres_stock"}
+    assert set(found) == {
+        "aws_default", "object_store", "postgres_default", "postgres_shop", "postgres_stock",
+    }  # fmt: skip
     shop = found["postgres_shop"]
+    assert found["postgres_default"] == shop
     assert (shop["conn_type"], shop["host"], shop["login"], shop["schema"]) == (
         "postgres", "postgres", "airflow_tasks", "shop",
     )  # fmt: skip
@@ -317,9 +336,107 @@ def test_tasks_find_connections_to_all_there_is(graph: Graph) -> None:
     assert json.loads(store["extra"])["verify"] == "/run/millrace/tls/ca.crt"
 
 
-def test_one_database_is_the_default_one(changed: Graph) -> None:
-    found = json.loads(files(changed.container("airflow"))[CONNECTIONS])
-    assert found["postgres_default"] == found["postgres_shop"]
+DECLARED: dict[str, Any] = {
+    "postgres": {
+        "databases": [{"name": "shop"}, {"name": "stock"}],
+        "roles": [
+            {"name": "clerk", "grants": [{"database": "stock"}]},
+            {"name": "chief", "grants": [{"database": "shop"}, {"database": "stock"}]},
+            {"name": "idle"},
+        ],
+    },
+    "object_store": {"users": [{"name": "loader"}]},
+    "kafka": {
+        "users": [
+            {"name": "reports", "groups": ["nightly-*"]},
+            {"name": "seller"},
+        ]
+    },
+}
+
+
+def test_connections_as_declared_users() -> None:
+    wanted = {
+        "clerk": {"service": "postgres", "user": "clerk"},
+        "chief": {"service": "postgres", "user": "chief", "database": "stock"},
+        "loader": {"service": "object_store", "user": "loader"},
+        "reports": {"service": "kafka", "user": "reports"},
+        "seller": {"service": "kafka", "user": "seller"},
+    }
+    made = deployed(DECLARED, connections=wanted, variables={"region": "north", "batch": 5})
+    for name in PROGRAMS:
+        assert json.loads(files(made.container(name))["/etc/millrace/airflow/variables.json"]) == {
+            "region": "north",
+            "batch": "5",
+        }
+    found = json.loads(files(made.container("airflow"))[CONNECTIONS])
+    assert (found["clerk"]["login"], found["clerk"]["schema"]) == ("clerk", "stock")
+    assert (found["chief"]["login"], found["chief"]["schema"]) == ("chief", "stock")
+    assert found["loader"]["login"] == "loader" and found["loader"]["conn_type"] == "aws"
+    for id_, group in (("reports", "nightly-"), ("seller", "seller")):
+        kafka = json.loads(found[id_]["extra"])
+        assert (kafka["sasl.username"], kafka["group.id"]) == (id_, group)
+    # The passwords are those of the users, and nobody got a user more.
+    given = bare(made.outputs["credentials"])
+    assert found["clerk"]["password"] == given["postgres"]["clerk"]
+    assert found["loader"]["password"] == given["object_store"]["loader"]
+    assert json.loads(found["seller"]["extra"])["sasl.password"] == given["kafka"]["seller"]
+    assert set(given["kafka"]) == {"reports", "seller", "airflow"}
+
+
+@pytest.mark.parametrize(
+    ("connection", "line"),
+    [
+        (
+            {"service": "kafka", "user": "sellr"},
+            '.user: no user "sellr" among kafka.users - did you mean "seller"',
+        ),
+        (
+            {"service": "postgres", "user": "nobody"},
+            '.user: no user "nobody" among postgres.roles - known: chief',
+        ),
+        ({"service": "postgres", "user": "chief"}, '.database: missing - role "chief" may use shop, stock'),
+        (
+            {"service": "postgres", "user": "idle"},
+            '.database: role "idle" may use no database - give it a grant',
+        ),
+        (
+            {"service": "postgres", "user": "clerk", "database": "shop"},
+            '.database: role "clerk" has no grant on "shop" - known: stock',
+        ),
+        (
+            {"service": "object_store", "user": "loader", "database": "shop"},
+            ".database: has no meaning for object_store - remove it",
+        ),
+        (
+            {"service": "spark", "user": "x"},
+            '.service: must be "postgres", "object_store" or "kafka", got "spark"',
+        ),
+    ],
+)
+def test_a_connection_as_nobody_is_one_line(connection: dict[str, Any], line: str) -> None:
+    values = {"users": [{"name": "a", "role": "admin"}], **DECLARED}
+    with pytest.raises(SettingsError) as caught:
+        load({**values, "airflow": {"connections": {"mine": connection}}}, "f")
+    (found,) = caught.value.lines
+    assert found.startswith(f"f: millrace:airflow.connections.mine{line}"), found
+
+
+@pytest.mark.parametrize("id_", ["postgres_default", "postgres_stock", "kafka_default", "aws_default"])
+def test_the_platforms_own_connections_stay(id_: str) -> None:
+    wanted = {id_: {"service": "object_store", "user": "loader"}}
+    with pytest.raises(SettingsError, match="is a connection of the platform itself - choose another id"):
+        deployed(DECLARED, connections=wanted)
+
+
+def test_a_connection_to_what_is_off() -> None:
+    with pytest.raises(
+        SettingsError, match=r"mine\.service: kafka is off - add the key kafka or remove this"
+    ):
+        deployed(connections={"mine": {"service": "kafka", "user": "seller"}})
+
+
+def test_tasks_may_act_as_owner(changed: Graph) -> None:
     setup = files(next(node for node in changed.jobs if node.name == "postgres-setup"))
     # Acting as the owner: a member of its role.
     assert '{"role": "shop", "member": "airflow_tasks"}' in setup["/etc/millrace/postgres/setup.sql"]

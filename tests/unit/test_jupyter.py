@@ -59,7 +59,7 @@ def mistakes(**values: Any) -> list[str]:
     ("values", "line"),
     [
         ({"access": "public"}, "access: whoever opens it can run programs - use user or higher"),
-        ({"notebooks_folder": "nowhere"}, 'notebooks_folder: no folder "nowhere" - give a path relative to'),
+        ({"notebooks_folders": ["nowhere"]}, 'notebooks_folders[0]: no folder "nowhere" - give a path'),
         ({"memory_mib": 256}, "memory_mib: must be greater than or equal to 512"),
         ({"driver_memory_mib": 128}, "driver_memory_mib: must be greater than or equal to 512"),
         ({"lake_privilege": "all"}, "lake_privilege: must be"),
@@ -86,21 +86,21 @@ def test_examples(tmp_path: Path) -> None:
     (tmp_path / "deep" / "a.ipynb").write_text("{}")
     (tmp_path / "b.py").write_text("print(1)")
     (tmp_path / "data.bin").write_bytes(b"\xff")
-    made = platform({"jupyter": {"notebooks_folder": str(tmp_path)}})
+    made = platform({"jupyter": {"notebooks_folders": [str(tmp_path)]}})
     sent = {p: c for p, c in sent_to(made).items() if p.startswith("/etc/millrace/jupyter/examples/")}
     assert sent == {
         "/etc/millrace/jupyter/examples/deep/a.ipynb": "{}",
         "/etc/millrace/jupyter/examples/b.py": "print(1)",
     }
     (tmp_path / "empty.md").write_text("")
-    (line,) = mistakes(jupyter={"notebooks_folder": str(tmp_path)})
-    assert line.startswith("jupyter.notebooks_folder: empty.md is empty - remove it")
+    (line,) = mistakes(jupyter={"notebooks_folders": [str(tmp_path)]})
+    assert line.startswith("jupyter.notebooks_folders: empty.md is empty - remove it")
     (tmp_path / "empty.md").write_bytes(b"\xff")
-    (line,) = mistakes(jupyter={"notebooks_folder": str(tmp_path)})
-    assert line.startswith("jupyter.notebooks_folder: a file cannot be read as UTF-8 text")
+    (line,) = mistakes(jupyter={"notebooks_folders": [str(tmp_path)]})
+    assert line.startswith(f"jupyter.notebooks_folders[0]: {tmp_path}/empty.md cannot be read")
     (tmp_path / "empty.md").write_text("x" * 1024 * 1025)
-    (line,) = mistakes(jupyter={"notebooks_folder": str(tmp_path)})
-    assert line.startswith("jupyter.notebooks_folder: holds 1025 KiB, more than 1024")
+    (line,) = mistakes(jupyter={"notebooks_folders": [str(tmp_path)]})
+    assert line.startswith("jupyter.notebooks_folders: 1025 KiB in all, more than 1024")
 
 
 def test_the_examples_that_come_along_have_no_outputs(graph: Any) -> None:
