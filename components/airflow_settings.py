@@ -89,6 +89,11 @@ VariableName = Annotated[
     str, Form(r"[A-Za-z0-9_.-]{1,200}", "use letters, digits, underscores, dots and hyphens, 200 at most")
 ]
 
+PoolName = Annotated[
+    str, Form(r"[A-Za-z0-9_.-]{1,200}", "use letters, digits, underscores, dots and hyphens, 200 at most")
+]
+Slots = Annotated[Int, Field(ge=1, le=10000)]
+
 
 class ConnectionSettings(Model):
     """A connection of Airflow with the rights of one user that the settings declare."""
@@ -135,6 +140,9 @@ class AirflowSettings(ServiceSettings):
     """More connections by their ids, each with the rights of one declared user or role of another service."""
     variables: dict[VariableName, Text] = {}
     """Airflow variables by their names. Not for secrets."""
+    pools: dict[PoolName, Slots] = {}
+    """Pools by their names, each with its number of slots: so many of its tasks run at a time, whatever DAG
+    they are of. Taking one out keeps it."""
     egress: bool = False
     """Let tasks and triggers open connections to the outside."""
     log_retention_days: Days = 30

@@ -88,6 +88,8 @@ def _pipelines(settings: DemoSettings) -> dict[str, Raw]:
             "dags_folders": [f"{FOLDER}/dags"],
             "connections": connections,
             "variables": {"demo_schedule": settings.schedule},
+            # One Spark job at a time: see pipelines/demo/dags/demo_lib/spark.py.
+            "pools": {"demo_spark": 1},
         },
         "delta_sharing": {
             "shares": [

@@ -76,6 +76,8 @@ class Airflow(Service):
         self._keys = airflow_config.fernet_keys(self.credential("fernet"), self.former("fernet"))
         self._common = self._common_files()
         migrated = self.run(self._migrate())
+        if self.settings.pools:
+            self.run(self._pools(), after=[migrated])
         processor = self.deploy(self._dag_processor(), after=[migrated])
         # A volume that somebody emptied has no DAGs: every new container of its owner gets the job.
         self.run(self._dags(processor.instances))
@@ -216,6 +218,18 @@ class Airflow(Service):
             files=self._common,
             limits=Limits(memory_mib=512, cpus=self.settings.cpus),
             timeout_s=600,
+        )
+
+    def _pools(self) -> Job:
+        pools = File(path=f"{ETC}/pools.json", content=json.dumps(self.settings.pools, indent=1) + "\n")
+        script = File(path=f"{ETC}/pools.py", content=render("airflow/pools.py"))
+        return Job(
+            name="pools",
+            image="airflow",
+            command=("python", script.path, pools.path, f"{RUN}/database"),
+            user=_UID,
+            files=(*self._database_files(), pools, script),
+            limits=Limits(memory_mib=128, cpus=self.settings.cpus),
         )
 
     def _rotate(self) -> Job:

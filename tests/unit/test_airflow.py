@@ -355,6 +355,14 @@ DECLARED: dict[str, Any] = {
 }
 
 
+def test_pools_are_made_once_the_database_is_there() -> None:
+    made = deployed(pools={"one_at_a_time": 1, "exports": "4"})
+    pools = job(made, "pools")
+    assert json.loads(files(pools)["/etc/millrace/airflow/pools.json"]) == {"one_at_a_time": 1, "exports": 4}
+    assert job(made, "migrate").urn in made.waits_for(pools)
+    assert not any(node.name == "airflow-pools" for node in deployed().jobs)
+
+
 def test_connections_as_declared_users() -> None:
     wanted = {
         "clerk": {"service": "postgres", "user": "clerk"},

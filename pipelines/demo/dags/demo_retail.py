@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import Connection, chain, dag, task
@@ -37,20 +38,20 @@ def export_tpch() -> dict[str, int]:
     return counts
 
 
-def presto():  # noqa: ANN201 - one of two classes, of which both are imported when needed
+def presto() -> Any:
     """The hook of the engine that is there; skips the task when none is."""
-    for id in ("trino_default", "presto_default"):
+    for name in ("trino_default", "presto_default"):
         try:
-            Connection.get(id)
+            Connection.get(name)
         except AirflowNotFoundException:
             continue
-        if id.startswith("trino"):
+        if name.startswith("trino"):
             from airflow.providers.trino.hooks.trino import TrinoHook
 
-            return TrinoHook(id)
+            return TrinoHook(name)
         from airflow.providers.presto.hooks.presto import PrestoHook
 
-        return PrestoHook(id)
+        return PrestoHook(name)
     raise AirflowSkipException("Presto is off: no customers of TPC-H, no figures by market segment")
 
 

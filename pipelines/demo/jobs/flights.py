@@ -101,4 +101,4 @@ TABLES: Mapping[str, Table] = {
         },
     ),
 }  # fmt: skip
-"""By the name of the folder, or of the one file, in the raw bucket. Flights are last: they join the others."""
+"""By the name of the folder, or of the one file, in the raw bucket. Flights are last and join the others."""
