@@ -56,7 +56,7 @@ def setup(stack_name: str, *, development: bool = False) -> None:
                 installed.wait()  # reading the target takes PyYAML
             machine = target.of_stack(stack_name, python_env.PYTHON)
             found["docker"] = engine.ensure(machine)
-            if machine.builds_images:
+            if machine.builds_images and not machine.key_is_secret:
                 base_image.ensure(machine)
 
         def pulumi() -> None:

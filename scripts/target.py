@@ -6,11 +6,16 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from scripts.versions import ROOT
+
+sys.path.append(str(ROOT / "provider"))
+# The provider is a program of its own, not installed; of its modules, these take nothing but Python.
+from millrace import ssh_options
+from millrace.ssh_errors import explain, telling
 
 _READ = (
     "import json,sys,yaml; print(json.dumps((yaml.safe_load(open(sys.argv[1])) or {}).get('config') or {}))"
@@ -26,7 +31,9 @@ class Target:
     options: tuple[str, ...] = ()
     """Further arguments of the docker command (TLS)."""
     ssh_options: tuple[str, ...] = ()
-    """Further arguments for ssh, which the docker command itself can't pass on."""
+    """All arguments for ssh: those of the providers, so that the connection is already there for them."""
+    key_is_secret: bool = False
+    """Whether the key is in the stack file, encrypted: only Pulumi can use it."""
     builds_images: bool = True
 
     @property
@@ -37,13 +44,17 @@ class Target:
     def docker(self, *arguments: str) -> list[str]:
         """The command line of a docker command on this engine."""
         if self.host and self.ssh_options:
-            url = urlsplit(self.host)
-            user = ["-l", url.username] if url.username else []
-            port = ["-p", str(url.port)] if url.port else []
+            # The docker command itself can't pass arguments on to ssh.
             remote = shlex.join(["docker", *arguments])
-            return ["ssh", *self.ssh_options, *user, *port, "--", str(url.hostname), remote]
+            return ["ssh", "-T", *self.ssh_options, *ssh_options.destination(self.host), remote]
         where = ["--host", self.host] if self.host else []
         return ["docker", *where, *self.options, *arguments]
+
+    def reason(self, lines: list[str]) -> str:
+        """Why a docker command failed, of what it wrote."""
+        if self.host and self.ssh_options:
+            return explain(telling(lines), [*self.ssh_options, *ssh_options.destination(self.host)])
+        return lines[-1]
 
 
 def from_config(config: dict[str, object], environment: dict[str, str]) -> Target:
@@ -52,18 +63,38 @@ def from_config(config: dict[str, object], environment: dict[str, str]) -> Targe
     target: dict[str, object] = settings if isinstance(settings, dict) else {}
     host = target.get("host") or environment.get("DOCKER_HOST") or None
     flags = {"ca": "--tlscacert", "certificate": "--tlscert", "key": "--tlskey"}
-    listed = target.get("ssh_options")
-    ssh_options = tuple(str(option) for option in listed) if isinstance(listed, list) else ()
     # No shell is between here and docker to expand a `~`.
+    ssh = str(host).startswith("ssh://")
     options = tuple(
-        f"{flag}={Path(str(target[key])).expanduser()}" for key, flag in flags.items() if target.get(key)
+        f"{flag}={Path(str(target[key])).expanduser()}"
+        for key, flag in flags.items()
+        if target.get(key) and not ssh
     )
     return Target(
         host=str(host) if host else None,
         options=("--tlsverify", *options) if options else (),
-        ssh_options=ssh_options if str(host).startswith("ssh://") else (),
+        ssh_options=_ssh_options(str(host), target) if ssh else (),
+        key_is_secret=ssh and bool(target.get("private_key")),
         builds_images=config.get("millrace:images", "build") != "upstream" or _one_service_builds(config),
     )
+
+
+def _ssh_options(host: str, target: dict[str, object]) -> tuple[str, ...]:
+    listed = target.get("ssh_options")
+    pinned, key, known = (
+        str(target[name]) if target.get(name) else None for name in ("host_key", "key", "known_hosts")
+    )
+    try:
+        ssh_options.make_folder()
+        return ssh_options.arguments(
+            host,
+            key_file=key,
+            host_key=" ".join(pinned.split()[:2]) if pinned else None,
+            known_hosts=known,
+            own=[str(option) for option in listed] if isinstance(listed, list) else [],
+        )
+    except ValueError:
+        return ()  # no address at all: the program says so
 
 
 def _one_service_builds(config: dict[str, object]) -> bool:

@@ -15,6 +15,7 @@ from components import ca_bundle
 from components.options import child_opts
 from components.settings import Settings
 from components.targets import Deployment, Scope, Target, replica_hosts, workload_host
+from components.targets.docker_hooks import DockerHooks
 from components.targets.docker_host import EngineHost, named_engine, of_settings
 from components.targets.docker_images import DockerImages
 from components.targets.docker_networks import DockerNetworks
@@ -26,7 +27,6 @@ from components.targets.docker_resources import (
     MillraceProvider,
     Ready,
     VolumeOwner,
-    leftovers_hook,
 )
 from components.workload import File, Job, Limits, Volume, Workload
 
@@ -90,7 +90,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
             registry=settings.registry,
             build_args=settings.package_mirrors.build_args,
         )
-        self._hook = leftovers_hook(props)
+        self._hooks = DockerHooks(props)
         self._ca_bundle = ca_bundle.combined(settings.ca_bundle)
         ca_bundle.place_for_builds(settings.ca_bundle)
         self._volumes_made: dict[str, tuple[docker.Volume, pulumi.Resource]] = {}
@@ -257,7 +257,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
                 replace_on_changes=["healthcheck", "tmpfs", "init", "cpus"],
                 # An output in the random order of a Go map: a refresh would report it as drift.
                 ignore_changes=["networkDatas"],
-                hooks=pulumi.ResourceHookBinding(before_create=[self._hook]),
+                hooks=self._hooks.of_container,
             ),
         )
 
@@ -285,6 +285,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
                     retain_on_delete=keep,
                     # The engine cannot relabel a volume: another label would replace it, data and all.
                     ignore_changes=["labels"],
+                    hooks=self._hooks.of_volume,
                 ),
             )
             owner = VolumeOwner(

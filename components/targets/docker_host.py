@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 
 from components.settings import DockerTarget, Settings
-from components.targets.docker_resources import engine, unreachable
+from components.targets.docker_hooks import engine, unreachable
 
 if TYPE_CHECKING:
     from millrace.engine import Engine

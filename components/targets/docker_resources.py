@@ -1,21 +1,12 @@
-"""Resources of Millrace's own provider (``provider/``) and the hook that clears what an interrupted update
-left behind.
-"""
+"""Resources of Millrace's own provider (``provider/``)."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pulumi
 
 from components.workload import File, Job, Probe
-
-if TYPE_CHECKING:
-    from millrace.engine import Engine
 
 LABEL_STACK = "dev.millrace.stack"
 """Label of everything on the engine: project and stack."""
@@ -172,51 +163,3 @@ class Former(pulumi.CustomResource):
     ) -> None:
         props = {"value": pulumi.Output.secret(value), "keep": keep, "former": None}
         super().__init__("millrace:core:Former", name, props, opts)
-
-
-def leftovers_hook(props: Mapping[str, pulumi.Input[str]]) -> pulumi.ResourceHook:
-    """A hook that runs before a container is created: an update that was killed may have made one that the
-    state does not know, and its name is taken. Only a container with this stack's label is removed.
-
-    ``props`` are the provider's, which are known before any container is made.
-    """
-    known: dict[str, str] = {}
-    pulumi.Output.all(**props).apply(known.update)
-
-    def remove_leftover(args: pulumi.ResourceHookArgs) -> None:
-        _remove_leftover(known, args.new_inputs or {})
-
-    return pulumi.ResourceHook("remove-leftover-container", remove_leftover)
-
-
-def _remove_leftover(props: Mapping[str, str], inputs: Mapping[str, Any]) -> None:
-    labels = {label["label"]: label["value"] for label in inputs.get("labels") or []}
-    engine(props).remove_leftover(str(inputs["name"]), labels)
-
-
-def unreachable(props: Mapping[str, str]) -> str | None:
-    """Why the engine does not answer, or None: one line instead of one for each resource."""
-    reached = engine(props)
-    from millrace.engine import EngineError
-
-    try:
-        reached.client  # noqa: B018  # connects
-    except EngineError as error:
-        return str(error)
-    return None
-
-
-_engines: dict[str, Engine] = {}
-
-
-def engine(props: Mapping[str, str]) -> Engine:
-    """A client of an engine, lazily connected; one for all who give the same ``props`` of the provider."""
-    folder = str(Path(__file__).resolve().parents[2] / "provider")
-    if folder not in sys.path:
-        sys.path.append(folder)
-    from millrace.engine import Engine, HostSettings
-
-    key = json.dumps(dict(props), sort_keys=True)
-    if key not in _engines:
-        _engines[key] = Engine(HostSettings.from_props(props))
-    return _engines[key]

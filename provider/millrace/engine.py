@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import docker
+import docker.tls
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 
+from millrace.client import Client, lost
 from millrace.ssh import SSHForwarder
+from millrace.ssh_errors import LOST, final
 from millrace.ssh_key import PlacedKey
 
 LOG_LINES = 30
@@ -70,25 +72,12 @@ class HostSettings:
         )
 
 
-class _APIClient(docker.APIClient):  # type: ignore[misc]
-    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        # Otherwise REQUESTS_CA_BUNDLE takes the place of the engine's own CA (requests#3829).
-        return super().merge_environment_settings(
-            url, proxies, stream, self.verify if verify is None else verify, cert
-        )
-
-
-class _Client(docker.DockerClient):  # type: ignore[misc]
-    def __init__(self, **settings: Any) -> None:
-        self.api = _APIClient(**settings)
-
-
 class Engine:
     """A lazily connected client, shared by all calls of one provider process."""
 
     def __init__(self, settings: HostSettings) -> None:
         self.settings = settings
-        self._client: docker.DockerClient | None = None
+        self._client: Client | None = None
         self._lock = threading.Lock()
         self._forwarder: SSHForwarder | None = None
         self._key: PlacedKey | None = None
@@ -111,7 +100,7 @@ class Engine:
             self._folder = None
 
     @property
-    def client(self) -> docker.DockerClient:
+    def client(self) -> Client:
         """The client.
 
         Raises:
@@ -133,10 +122,30 @@ class Engine:
 
     def reason(self, error: Exception) -> str:
         """What went wrong, in one line: ssh's own words where its connection ended."""
-        said = self._forwarder.reason() if self._forwarder and not isinstance(error, APIError) else ""
-        return said or reason(error)
+        if self._forwarder is None or not lost(error):
+            return reason(error)
+        return self._forwarder.reason() or LOST
 
-    def _connect(self) -> docker.DockerClient:
+    def may_come_back(self, error: Exception) -> bool:
+        """Whether an error means that the connection broke, and may be there again in a while."""
+        return self._forwarder is not None and lost(error) and not self._gone_for_good()
+
+    def await_back(self) -> None:
+        """Return once the engine answers.
+
+        Raises:
+            EngineError: it did not within :data:`millrace.client.PATIENCE_S`.
+        """
+        try:
+            self.client.ping()
+        except (DockerException, OSError) as error:
+            text = f"Docker engine {self.settings.host}: {self.reason(error)}"
+            raise EngineError(text) from None
+
+    def _gone_for_good(self) -> bool:
+        return self._forwarder is not None and final(self._forwarder.reason())
+
+    def _connect(self) -> Client:
         settings = self.settings
         host, tls = settings.host, None
         if host.startswith("ssh://"):
@@ -153,7 +162,11 @@ class Engine:
                 verify=True,
             )
         # More connections than requests' default of ten: every waiting resource holds one.
-        return _Client(base_url=host, tls=tls or False, timeout=_TIMEOUT_S, max_pool_size=64, version="auto")
+        client = Client(base_url=host, tls=tls or False, timeout=_TIMEOUT_S, max_pool_size=64, version="auto")
+        if self._forwarder is not None:
+            # From here on: what fails at the first try is a mistake rather than a broken line.
+            client.api.give_up = self._gone_for_good
+        return client
 
     def place_key(self) -> None:
         """Have the file of the key for ssh, where it is given as text; other processes wait for it too."""

@@ -27,6 +27,7 @@ from pulumi.runtime.proto import (
 )
 from requests.exceptions import RequestException
 from typing_extensions import override
+from urllib3.exceptions import HTTPError
 
 from millrace import VERSION
 from millrace.engine import Engine, EngineError, HostSettings, reason
@@ -41,6 +42,8 @@ from millrace.volume_owner import VolumeOwner
 # Each call may wait for a container; the engine sends as many at once as its --parallel allows.
 _WORKERS = 64
 _PARENT_S = 2.0
+# A line that breaks more often in the course of one resource will not do.
+_BREAKS = 4
 # Job files and log tails exceed gRPC's 4 MiB only in theory, but a refused message is a poor error.
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
@@ -73,7 +76,7 @@ def _readable(method: Callable[..., _Result]) -> Callable[..., _Result]:
             return method(self, request, context)
         except (ResourceError, EngineError) as error:
             context.abort(grpc.StatusCode.UNKNOWN, str(error))
-        except (DockerException, RequestException) as error:
+        except (DockerException, RequestException, HTTPError) as error:
             name = getattr(request, "urn", "").rpartition("::")[2] or "millrace"
             context.abort(grpc.StatusCode.UNKNOWN, f"{name}: {self.engine_error(error)}")
         except Exception as error:
@@ -154,15 +157,15 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
     @override
     @_readable
     def Create(self, request: Any, context: Any) -> Any:
-        id_, outs = _resource(request.urn).create(self._call(request.urn), _plain(request.properties))
+        call, props = self._call(request.urn), _plain(request.properties)
+        id_, outs = _persist(call, lambda: _resource(request.urn).create(call, props))
         return provider_pb2.CreateResponse(id=id_, properties=_struct(outs))
 
     @override
     @_readable
     def Update(self, request: Any, context: Any) -> Any:
-        outs = _resource(request.urn).update(
-            self._call(request.urn), request.id, _plain(request.news), _plain(request.olds)
-        )
+        call, news, olds = self._call(request.urn), _plain(request.news), _plain(request.olds)
+        outs = _persist(call, lambda: _resource(request.urn).update(call, request.id, news, olds))
         return provider_pb2.UpdateResponse(properties=_struct(outs))
 
     @override
@@ -177,7 +180,8 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
     @override
     @_readable
     def Delete(self, request: Any, context: Any) -> Any:
-        _resource(request.urn).delete(self._call(request.urn), request.id, _plain(request.properties))
+        call, props = self._call(request.urn), _plain(request.properties)
+        _persist(call, lambda: _resource(request.urn).delete(call, request.id, props))
         return empty_pb2.Empty()
 
     def _call(self, urn: str) -> Call:
@@ -198,6 +202,22 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         with contextlib.suppress(grpc.RpcError):
             message = engine_pb2.LogRequest(severity=severity, message=text, urn=urn, ephemeral=not warning)
             self._log.Log(message, timeout=5)
+
+
+def _persist(call: Call, work: Callable[[], _Result]) -> _Result:
+    """Do it, again when the connection broke meanwhile: what a resource does may be done twice.
+
+    The next update would do the same with what this one left behind.
+    """
+    for _ in range(_BREAKS):
+        try:
+            return work()
+        except (DockerException, RequestException, HTTPError) as error:
+            if not call.engine.may_come_back(error):
+                raise
+        call.warn("the SSH connection broke: started anew")
+        call.engine.await_back()
+    return work()
 
 
 def _resource(urn: str) -> Resource:

@@ -17,15 +17,12 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from millrace.ssh_errors import LOST, explain, telling
 from millrace.ssh_options import destination
 
 _CHUNK = 64 * 1024
 _END_S = 1.0
-_TRY_S = 5.0
-# What ssh says of its own affairs, before or after the line that says why it gave up.
-_CONSEQUENCES = ("mm_receive_fd:", "ControlSocket ", "mux_client_")
-# With ControlPersist, ssh silences the command that makes its connections: the cause is not told.
-_NO_CONNECTION = "proxy dialer did not pass back a connection"
+_LINES = 100
 
 
 class SSHForwarder:
@@ -52,20 +49,8 @@ class SSHForwarder:
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def reason(self) -> str:
-        """Why the last connection that failed did; empty when none has."""
-        return self._unreachable() if self.last_error == _NO_CONNECTION else self.last_error
-
-    def _unreachable(self) -> str:
-        said = subprocess.run(["ssh", "-G", *self._host], capture_output=True, text=True).stdout
-        names = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
-        try:
-            address = names["hostname"], int(names["port"])
-            socket.create_connection(address, timeout=_TRY_S).close()
-        except OSError as error:
-            return f"connect to host {names['hostname']} port {names['port']}: {error.strerror or error}"
-        except (KeyError, ValueError):
-            pass
-        return self.last_error
+        """Why the last connection that failed did, and what to do; empty when none has."""
+        return explain(self.last_error, self._host)
 
     def _accept(self) -> None:
         while True:
@@ -94,24 +79,29 @@ class SSHForwarder:
         assert process.stdout is not None
         assert process.stderr is not None
         threading.Thread(target=_upload, args=(connection, process.stdin), daemon=True).start()
-        complaints = threading.Thread(target=self._listen, args=(process.stderr,), daemon=True)
+        said: list[str] = []
+        complaints = threading.Thread(target=_listen, args=(process.stderr, said), daemon=True)
         complaints.start()
         with contextlib.suppress(OSError):
             while data := process.stdout.read(_CHUNK):
                 connection.sendall(data)
         # Why it ended must be known before the client sees that it did.
-        if _end(process) != 0:
+        # Below zero: ended here, since the client had hung up.
+        if _end(process) > 0:
             complaints.join(_END_S)
+            self.last_error = telling(said) or LOST
         _hang_up(connection)
         process.stdout.close()
 
-    def _listen(self, errors: IO[bytes]) -> None:
-        # Read all the time: ssh would stop at a full pipe.
-        with errors:
-            for line in errors:
-                text = line.decode(errors="replace").strip()
-                if text and not text.startswith(_CONSEQUENCES):
-                    self.last_error = text
+
+def _listen(errors: IO[bytes], said: list[str]) -> None:
+    # Read all the time: ssh would stop at a full pipe.
+    with errors:
+        for line in errors:
+            text = line.decode(errors="replace").strip()
+            if text:
+                said.append(text)
+                del said[:-_LINES]
 
 
 def _upload(connection: socket.socket, sink: IO[bytes]) -> None:

@@ -116,6 +116,9 @@ class FakeDocker:
             create_container=lambda image, **options: {"Id": self._create(image, **options).id},
         )
 
+    def ping(self) -> bool:
+        return True
+
     def info(self) -> dict[str, str]:
         return {"SystemTime": NOW}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -21,7 +22,7 @@ from millrace.engine import Engine, EngineError, HostSettings
 
 from components.checks import needs_of
 from components.settings import load
-from components.targets import docker_resources
+from components.targets import docker_hooks
 
 FAKE: dict[str, Any] = {
     "database": {"roles": [{"name": "reader"}], "loopback_port": 15432},
@@ -642,15 +643,20 @@ def test_a_leftover_container_is_removed_when_it_is_ours(
     leftover.labels = dict(zip(keys, owner, strict=True)) if owner else {}
     engine = Engine(HostSettings(host="unix:///nowhere.sock"))
     engine._client = docker
-    monkeypatch.setattr(docker_resources, "engine", lambda *_: engine)
-    hooks: list[Any] = []
-    run(lambda: hooks.append(docker_resources.leftovers_hook({"host": "unix:///nowhere.sock"})))
+    monkeypatch.setattr(docker_hooks, "engine", lambda *_: engine)
+    made: list[docker_hooks.DockerHooks] = []
+    run(lambda: made.append(docker_hooks.DockerHooks({"host": "unix:///nowhere.sock"})))
     labels = [
         {"label": key, "value": value} for key, value in zip(keys, ("millrace/test", "1a"), strict=True)
     ]
-    hooks[0].callback(SimpleNamespace(new_inputs={"name": "millrace-test-none", "labels": labels}))
+
+    def before(name: str) -> None:
+        args = SimpleNamespace(new_inputs={"name": name, "labels": labels})
+        asyncio.run(made[0].of_container.before_create[0].callback(args))
+
+    before("millrace-test-none")
     with (
         contextlib.nullcontext() if removed else pytest.raises(EngineError, match="not of this stack's state")
     ):
-        hooks[0].callback(SimpleNamespace(new_inputs={"name": "millrace-test-web", "labels": labels}))
+        before("millrace-test-web")
     assert (docker.by_id == {}) is removed

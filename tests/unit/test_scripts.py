@@ -19,6 +19,7 @@ from typing import Any
 
 import pulumi_docker
 import pytest
+from millrace import ssh_options
 
 from scripts import console, data, engine, packages, pulumi_cli, stack, target, toolchain, urls, versions
 from scripts.console import SetupError
@@ -371,23 +372,37 @@ def test_the_digest_sees_renamed_and_moved_content(tmp_path: Path) -> None:
 def test_the_stack_comes_before_docker_host() -> None:
     config: dict[str, object] = {"millrace:target": {"kind": "docker", "host": "ssh://root@box"}}
     chosen = target.from_config(config, {"DOCKER_HOST": "tcp://1.2.3.4:1"})
-    assert chosen.docker("version") == ["docker", "--host", "ssh://root@box", "version"]
+    assert chosen.host == "ssh://root@box"
     assert not chosen.local
     assert target.from_config({}, {"DOCKER_HOST": "tcp://1.2.3.4:1"}).host == "tcp://1.2.3.4:1"
     assert target.from_config({}, {}).local
 
 
-def test_ssh_options_reach_the_scripts_docker_commands() -> None:
-    settings = {"host": "ssh://root@box:2222", "ssh_options": ["-i", "key file"]}
-    command = target.from_config({"millrace:target": settings}, {}).docker(
-        "import", "--change", 'CMD ["sh"]', "-"
+def test_the_scripts_log_in_as_the_providers_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh_options, "make_folder", lambda: None)
+    settings = {"host": "ssh://root@box:2222", "ssh_options": ["-J", "jump"], "key": "key file"}
+    settings["host_key"] = "ssh-ed25519 AAAA root@box"
+    chosen = target.from_config({"millrace:target": settings}, {})
+    expected = ssh_options.arguments(
+        "ssh://root@box:2222", own=["-J", "jump"], key_file="key file", host_key="ssh-ed25519 AAAA"
     )
-    assert command == [
-        "ssh", "-i", "key file", "-l", "root", "-p", "2222", "--", "box",
+    assert chosen.docker("import", "--change", 'CMD ["sh"]', "-") == [
+        "ssh", "-T", *expected, "-l", "root", "-p", "2222", "--", "box",
         "docker import --change 'CMD [\"sh\"]' -",
     ]  # fmt: skip
+    assert "is not known" in chosen.reason(["No RSA host key is known for box and", "Host key verification"])
     local = {"host": "unix:///run/docker.sock", "ssh_options": ["-v"]}
     assert target.from_config({"millrace:target": local}, {}).docker("version")[0] == "docker"
+    assert target.from_config({"millrace:target": {"host": "ssh://"}}, {}).docker("version")[0] == "docker"
+
+
+def test_a_key_that_only_pulumi_can_read_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh_options, "make_folder", lambda: None)
+    chosen = target.from_config(
+        {"millrace:target": {"host": "ssh://root@box", "private_key": {"secure": "v1:x"}}}, {}
+    )
+    # Nobody logs in: there is no ssh at this address.
+    assert engine.ensure(chosen) == "as it is there"
 
 
 def test_tls_files_reach_the_docker_command() -> None:

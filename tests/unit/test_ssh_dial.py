@@ -13,7 +13,7 @@ import docker
 import pytest
 import ssh_dial
 from millrace import ssh_options
-from millrace.engine import _APIClient
+from millrace.client import APIClient
 from millrace.ssh import SSHForwarder
 
 BANNER = b"SSH-2.0-OpenSSH_9.2\r\n"
@@ -80,10 +80,13 @@ def test_the_cause_is_told_though_ssh_does_not() -> None:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         forwarder = SSHForwarder(f"ssh://u@127.0.0.1:{port}", ("-F", "/dev/null"))
+        assert forwarder.reason() == ""
         forwarder.last_error = "proxy dialer did not pass back a connection"
         assert forwarder.reason() == f"connect to host 127.0.0.1 port {port}: Connection refused"
         forwarder.last_error = "Host key verification failed."
         assert forwarder.reason() == "Host key verification failed."
+        forwarder.last_error = "No ED25519 host key is known for h and you have requested strict checking."
+        assert "set target.host_key" in forwarder.reason()
         forwarder.close()
 
 
@@ -102,7 +105,7 @@ def test_the_command_is_where_the_options_say() -> None:
 def test_the_engines_ca_is_not_replaced_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/other.pem")
     tls = docker.tls.TLSConfig(verify=True)
-    client = _APIClient(base_url="tcp://host:2376", tls=tls, version="1.41")
+    client = APIClient(base_url="tcp://host:2376", tls=tls, version="1.41")
     client.verify = "/run/engine-ca.pem"
     used = client.merge_environment_settings(client.base_url, {}, None, None, None)
     assert used["verify"] == "/run/engine-ca.pem"
