@@ -1,8 +1,8 @@
 """A private local socket whose connections reach a Docker engine over SSH.
 
-Each connection runs ``ssh HOST docker system dial-stdio``, as Docker's own client does, so that the remote
-user's DOCKER_HOST counts and ``~/.ssh/config``, agent and known hosts apply. With ControlMaster among the
-options all of them share one SSH connection.
+``~/.ssh/config``, agent and known hosts apply, and the remote user's DOCKER_HOST counts. With ControlMaster
+among the options all connections share one of SSH, in which the engine's socket is forwarded. Where that may
+not be, each runs ``ssh HOST docker system dial-stdio``, as Docker's own client does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from millrace.ssh_errors import LOST, explain, telling
+from millrace.ssh_forward import ForwardedSocket, NoWayError
 from millrace.ssh_options import destination
 
 _CHUNK = 64 * 1024
@@ -36,6 +37,8 @@ class SSHForwarder:
         self._host = [*options, *destination(host)]
         self._command = ["ssh", "-T", *self._host, "docker", "system", "dial-stdio"]
         self.path = Path(tempfile.mkdtemp(prefix="millrace-ssh-")) / "docker.sock"
+        shared = any(option.startswith("ControlPath=") for option in options)
+        self._forwarded = ForwardedSocket(self._host, self.path.parent) if shared else None
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(self.path))
         self._listener.listen(128)
@@ -46,6 +49,8 @@ class SSHForwarder:
     def close(self) -> None:
         """Stop listening and remove the socket."""
         _hang_up(self._listener)
+        if self._forwarded is not None:
+            self._forwarded.close()
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def reason(self) -> str:
@@ -61,6 +66,22 @@ class SSHForwarder:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        try:
+            engine = self._forwarded.connect() if self._forwarded else None
+        except NoWayError as error:
+            # Why it ended must be known before the client sees that it did.
+            self.last_error = str(error) or LOST
+            _hang_up(connection)
+            return
+        if engine is None:
+            self._dial(connection)
+            return
+        threading.Thread(target=_copy, args=(connection, engine), daemon=True).start()
+        _copy(engine, connection)
+        _hang_up(engine)
+        _hang_up(connection)
+
+    def _dial(self, connection: socket.socket) -> None:
         try:
             process = subprocess.Popen(
                 self._command,
@@ -85,7 +106,6 @@ class SSHForwarder:
         with contextlib.suppress(OSError):
             while data := process.stdout.read(_CHUNK):
                 connection.sendall(data)
-        # Why it ended must be known before the client sees that it did.
         # Below zero: ended here, since the client had hung up.
         if _end(process) > 0:
             complaints.join(_END_S)
@@ -102,6 +122,14 @@ def _listen(errors: IO[bytes], said: list[str]) -> None:
             if text:
                 said.append(text)
                 del said[:-_LINES]
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(_CHUNK):
+            sink.sendall(data)
+        # Only this direction ends.
+        sink.shutdown(socket.SHUT_WR)
 
 
 def _upload(connection: socket.socket, sink: IO[bytes]) -> None:
