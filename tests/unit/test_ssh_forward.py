@@ -91,11 +91,11 @@ def ask(forwarder: SSHForwarder, text: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         client.connect(str(forwarder.path))
-        client.sendall(text)
-        client.shutdown(socket.SHUT_WR)
         received = b""
-        # Whoever hangs up without having read it all resets the connection.
-        with contextlib.suppress(ConnectionResetError):
+        # Who is refused is hung up on, before or after all is said.
+        with contextlib.suppress(OSError):
+            client.sendall(text)
+            client.shutdown(socket.SHUT_WR)
             while data := client.recv(4096):
                 received += data
         return received
