@@ -147,7 +147,11 @@ def _setup(bi: Bi) -> Job:
         command=("python3", f"{_FOLDER}/metabase_setup.py"),
         user=_JOB_UID,
         files=(
-            File(path=f"{_FOLDER}/metabase_setup.py", content=render("bi/metabase_setup.py")),
+            *(
+                File(path=f"{_FOLDER}/{name}", content=render(f"bi/{name}"))
+                for name in ("metabase_setup.py", "metabase_dashboards.py")
+            ),
+            File(path=f"{_FOLDER}/dashboards.json", content=bi.settings.dashboards_file()),
             File(path=f"{_SECRETS}/setup.json", content=_wanted(bi), secret=True),
         ),
         limits=Limits(memory_mib=128, cpus=0.5),

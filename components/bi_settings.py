@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from components import bi_dashboards
 from components.postgres_settings import Database, DatabaseAccess
 from components.presto_catalogs import names
 from components.presto_settings import QueryAccess
 from components.problems import Problem
 from components.service import Demand, Need
 from components.settings import ServiceSettings, Settings
-from components.settings_types import Int, MiB
+from components.settings_types import Int, Line, MiB
 
 METADATA = Need(service="postgres", request=Database(name="bi", role="bi"))
 """Where charts, dashboards and accounts are kept."""
@@ -47,11 +49,17 @@ class BiSettings(ServiceSettings):
     cache_s: Annotated[Int, Field(ge=0, le=604_800)] = 3600
     """How long results of charts are kept and shown again, in seconds (superset); 0 asks the data source each
     time."""
+    dashboards_folders: tuple[Line, ...] = ()
+    """Folders with dashboards in YAML, relative to Pulumi.yaml, which each `up` makes as they say."""
 
     @property
     def workers(self) -> int:
         """Processes that answer requests, as many as memory and twice the cores allow."""
         return max(1, min((self.memory_mib - _MAIN_MIB) // _WORKER_MIB, int(self.cpus * 2)))
+
+    def dashboards_file(self) -> str:
+        """The dashboards' definitions as the setup jobs read them."""
+        return json.dumps(bi_dashboards.dashboards(self.dashboards_folders), indent=2) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +87,12 @@ def presto_catalogs(platform: Settings) -> list[str]:
     return names(presto, platform) if presto is not None else []
 
 
+def data_source_ids(platform: Settings) -> list[str]:
+    """What definitions of dashboards call the data sources."""
+    found = [f"postgres/{source.request.database}" for source in postgres_sources(platform)]
+    return [*found, "presto"] if presto_catalogs(platform) else found
+
+
 def needs(settings: BiSettings, platform: Settings) -> Iterator[Need]:
     """The metadata database and every data source there is."""
     yield METADATA
@@ -89,7 +103,7 @@ def needs(settings: BiSettings, platform: Settings) -> Iterator[Need]:
 
 
 def problems(settings: BiSettings, demands: Sequence[Demand], platform: Settings) -> Iterable[Problem]:
-    """Too little memory for the engine, settings without effect."""
+    """Too little memory for the engine, settings without effect, mistakes in definitions of dashboards."""
     least = _LEAST_MIB[settings.engine]
     if settings.memory_mib < least:
         yield Problem(("memory_mib",), f"too little for {settings.engine} - give at least {least}")
@@ -97,3 +111,4 @@ def problems(settings: BiSettings, demands: Sequence[Demand], platform: Settings
         yield Problem(
             ("cache_s",), f"has no meaning for {settings.engine}, which has a setting of its own - remove it"
         )
+    yield from bi_dashboards.problems(settings.dashboards_folders, data_source_ids(platform))

@@ -154,7 +154,11 @@ def _setup(bi: Bi, common: tuple[File, ...]) -> Job:
         files=(
             *common,
             ca_file(bi.context.platform.authority.certificate),
-            File(path=f"{_FOLDER}/superset_setup.py", content=render("bi/superset_setup.py")),
+            *(
+                File(path=f"{_FOLDER}/{name}", content=render(f"bi/{name}"))
+                for name in ("superset_setup.py", "superset_dashboards.py")
+            ),
+            File(path=f"{_FOLDER}/dashboards.json", content=bi.settings.dashboards_file()),
             File(path=f"{_SECRETS}/setup.json", content=_wanted(bi), secret=True),
         ),
         limits=Limits(memory_mib=max(_SETUP_MIB, bi.settings.memory_mib), cpus=bi.settings.cpus),

@@ -1,7 +1,8 @@
 """Makes a running Metabase what the settings say, through its HTTP API and Python's own library alone.
 
-The first administrator, the platform's users with their passwords, who may write SQL, data sources. Running
-it again changes nothing. What people made stays: a data source that questions build on is not deleted.
+The first administrator, the platform's users with their passwords, who may write SQL, data sources,
+dashboards. Running it again changes nothing. What people made stays: a data source that questions build on is
+not deleted.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import metabase_dashboards
+
 _WANTED = Path("/run/millrace/bi/setup.json")
+_DASHBOARDS = Path(__file__).parent / "dashboards.json"
 
 WRITERS = "Millrace SQL"
 """Group that may write SQL; all others build questions by clicking."""
@@ -192,14 +196,10 @@ def _members(api: Api, group: int, wanted: set[int]) -> None:
 # -- data sources
 
 
-def data_sources(api: Api, wanted: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Register, adjust and remove the data sources of the platform's services; their numbers."""
-    known = {
-        str(d["caveats"]).removeprefix(_MARK): d
-        for d in rows(api.call("GET", "/api/database"))
-        if str(d.get("caveats") or "").startswith(_MARK)
-    }
-    numbers = []
+def data_sources(api: Api, wanted: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Register and adjust the data sources of the platform's services; their numbers by id."""
+    known = _known(api)
+    numbers = {}
     for source in wanted:
         body = {"name": source["name"], "engine": source["engine"], "details": source["details"]}
         database = known.get(source["id"])
@@ -208,10 +208,24 @@ def data_sources(api: Api, wanted: Sequence[Mapping[str, Any]]) -> list[int]:
             say(f"data source {source['name']}: made")
         # The password is never shown, so nobody can tell whether it still is the same.
         api.call("PUT", f"/api/database/{database['id']}", {**body, "caveats": _MARK + source["id"]})
-        numbers.append(int(database["id"]))
+        numbers[source["id"]] = int(database["id"])
+    return numbers
+
+
+def _known(api: Api) -> dict[str, dict[str, Any]]:
+    """The data sources that this job made, by id."""
+    return {
+        str(d["caveats"]).removeprefix(_MARK): d
+        for d in rows(api.call("GET", "/api/database"))
+        if str(d.get("caveats") or "").startswith(_MARK)
+    }
+
+
+def retire(api: Api, wanted: Sequence[Mapping[str, Any]]) -> None:
+    """Remove the data sources that are none of the platform's any more."""
+    known = _known(api)
     for id_ in sorted(known.keys() - {source["id"] for source in wanted}):
         _retire(api, known[id_])
-    return numbers
 
 
 def _retire(api: Api, database: Mapping[str, Any]) -> None:
@@ -224,7 +238,7 @@ def _retire(api: Api, database: Mapping[str, Any]) -> None:
     say(f"data source {database['name']}: deleted")
 
 
-def permissions(api: Api, databases: Sequence[int]) -> None:
+def permissions(api: Api, databases: Collection[int]) -> None:
     """Everybody may build questions on the platform's data sources, the writers' group write SQL."""
     groups = {g["name"]: str(g["id"]) for g in api.call("GET", "/api/permissions/group")}
     graph = api.call("GET", "/api/permissions/graph")
@@ -242,18 +256,22 @@ def permissions(api: Api, databases: Sequence[int]) -> None:
         say("permissions: adjusted")
 
 
-def main(wanted: Mapping[str, Any]) -> None:
+def main(wanted: Mapping[str, Any], dashboards: Sequence[Mapping[str, Any]] = ()) -> None:
     """Everything, in the order in which one needs the other."""
     api = Api(wanted["url"])
     open_session(api, wanted)
     users(api, wanted)
-    permissions(api, data_sources(api, wanted["data_sources"]))
+    numbers = data_sources(api, wanted["data_sources"])
+    permissions(api, numbers.values())
+    # Before a data source goes: the platform's own questions don't hold it.
+    metabase_dashboards.write(api, dashboards, numbers, say)
+    retire(api, wanted["data_sources"])
     api.log_out()
     say("done")
 
 
 if __name__ == "__main__":
     try:
-        main(json.loads(_WANTED.read_text()))
+        main(json.loads(_WANTED.read_text()), json.loads(_DASHBOARDS.read_text()))
     except ApiError as refused:
         raise SystemExit(f"Metabase refused: {refused}") from None

@@ -1,8 +1,8 @@
 """Makes Superset's metadata what the settings say, in one process: each start of Superset takes seconds.
 
 Migrates the database, re-encrypts what a former secret key encrypted, writes the built-in roles, then the
-platform's users and data sources. Running it again changes nothing. What people made stays: roles of theirs
-are left alone, a data source with datasets, saved queries or open tabs is shut, not deleted.
+platform's users, data sources and dashboards. Running it again changes nothing. What people made stays: roles
+of theirs are left alone, a data source with datasets, saved queries or open tabs is shut, not deleted.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import superset_dashboards
+
 _SECRETS = Path("/run/millrace/bi")
 _WANTED: dict[str, Any] = json.loads((_SECRETS / "setup.json").read_text())
+_DASHBOARDS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "dashboards.json").read_text())
 
 # Names that stay the same whatever a data source is called or where it moves.
 _NAMESPACE = uuid.UUID("8f0c9c9e-4c1e-5b44-9d63-0f2a7f6b1d5e")
@@ -199,13 +202,14 @@ def users(manager: Any, wanted: Sequence[dict[str, str]]) -> None:
 # -- data sources
 
 
-def data_sources(manager: Any, wanted: Sequence[dict[str, Any]]) -> None:
-    """Register, adjust and remove the data sources of the platform's services."""
+def data_sources(manager: Any, wanted: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Register and adjust the data sources of the platform's services; their numbers by id."""
     from superset.commands.database.utils import add_permissions
     from superset.extensions import db
     from superset.models.core import Database
 
-    kept = {str(uuid.uuid5(_NAMESPACE, source["id"])): source for source in wanted}
+    kept = _numbers(wanted)
+    found: dict[str, int] = {}
     for number, source in kept.items():
         database = db.session.query(Database).filter_by(uuid=uuid.UUID(number)).one_or_none()
         known = database is not None
@@ -225,11 +229,25 @@ def data_sources(manager: Any, wanted: Sequence[dict[str, Any]]) -> None:
         add_permissions(database)
         db.session.commit()
         say(f"data source {source['name']}: {'there' if known else 'made'}")
+        found[source["id"]] = database.id
+    _grant(manager, list(kept))
+    return found
+
+
+def _numbers(wanted: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {str(uuid.uuid5(_NAMESPACE, source["id"])): source for source in wanted}
+
+
+def retire(wanted: Sequence[dict[str, Any]]) -> None:
+    """Remove the data sources that are none of the platform's any more."""
+    from superset.extensions import db
+    from superset.models.core import Database
+
+    kept = _numbers(wanted)
     for database in db.session.query(Database).filter_by(is_managed_externally=True).all():
         if str(database.uuid) not in kept:
             _retire(database)
     db.session.commit()
-    _grant(manager, list(kept))
 
 
 def _try(database: Any, patience_s: float) -> None:
@@ -330,7 +348,10 @@ def main() -> None:
             say(f"secret key: {count} rows encrypted anew")
         appbuilder.add_permissions(update_perms=True)
         security_manager.sync_role_definitions()
-        data_sources(security_manager, _WANTED["data_sources"])
+        sources = data_sources(security_manager, _WANTED["data_sources"])
+        # Before a data source goes: the platform's own charts don't hold it.
+        superset_dashboards.write(_DASHBOARDS, sources, say)
+        retire(_WANTED["data_sources"])
         users(security_manager, _WANTED["users"])
     say("done")
 

@@ -36,6 +36,10 @@ class FakeMetabase:
         self.sessions: dict[str, int] = {}
         self.graph: dict[str, Any] = {"revision": 0, "groups": {}}
         self.broken: set[str] = set()
+        self.collections: dict[int, dict[str, Any]] = {}
+        self.collection_graph: dict[str, Any] = {"revision": 0, "groups": {}}
+        self.cards: dict[int, dict[str, Any]] = {}
+        self.dashboards: dict[int, dict[str, Any]] = {}
         self.log: list[str] = []
         self._numbers = count(3)
 
@@ -185,10 +189,100 @@ class FakeMetabase:
         return self._database(number)
 
     def get_api_database_id_usage_info(self, number: int) -> Any:
-        return {"question": self.uses.get(number, 0), "dataset": 0, "metric": 0, "segment": 0}
+        asking = [c for c in self.cards.values() if c["dataset_query"]["database"] == number]
+        questions = self.uses.get(number, 0) + len(asking)
+        return {"question": questions, "dataset": 0, "metric": 0, "segment": 0}
 
     def delete_api_database_id(self, number: int) -> None:
         del self.databases[number]
+
+    # -- collections, questions, dashboards
+
+    def get_api_collection(self) -> Any:
+        return [{"id": "root", "name": "Our analytics"}, *map(dict, self.collections.values())]
+
+    def post_api_collection(self, body: Any) -> Any:
+        number = next(self._numbers)
+        self.collections[number] = {"id": number, "archived": False, **body}
+        # A new collection has the rights of the one it is in: everybody may write.
+        self.collection_graph["groups"].setdefault("1", {})[str(number)] = "write"
+        return self.collections[number]
+
+    def get_api_collection_id_items(self, number: int) -> Any:
+        found = [
+            {"id": n, "model": "dashboard", "name": d["name"]}
+            for n, d in self.dashboards.items()
+            if d["collection_id"] == number
+        ]
+        return {"data": found, "total": len(found)}
+
+    def get_api_collection_graph(self) -> Any:
+        return self.collection_graph
+
+    def put_api_collection_graph(self, body: Any) -> Any:
+        if body["revision"] != self.collection_graph["revision"]:
+            raise RefusedError(409, "Looks like someone else edited the permissions")
+        for group, levels in body["groups"].items():
+            if self.groups[int(group)] == "Administrators":
+                raise RefusedError(400, "You cannot change permissions for the Administrators group.")
+            self.collection_graph["groups"].setdefault(group, {}).update(levels)
+        self.collection_graph["revision"] += 1
+        return self.collection_graph
+
+    def post_api_card(self, body: Any) -> Any:
+        for key in ("name", "display", "visualization_settings", "dataset_query"):
+            if not isinstance(body[key], str | dict):
+                raise RefusedError(400, key)
+        self._question(body)
+        number = next(self._numbers)
+        self.cards[number] = {"id": number, **body}
+        return self.cards[number]
+
+    def put_api_card_id(self, number: int, body: Any) -> Any:
+        self._question(body)
+        self.cards[number] |= body
+        return self.cards[number]
+
+    def get_api_card_id_dashboards(self, number: int) -> Any:
+        return [
+            {"id": n, "name": d["name"]}
+            for n, d in self.dashboards.items()
+            if any(card["card_id"] == number for card in d["dashcards"])
+        ]
+
+    def delete_api_card_id(self, number: int) -> None:
+        del self.cards[number]
+        for dashboard in self.dashboards.values():
+            dashboard["dashcards"] = [c for c in dashboard["dashcards"] if c["card_id"] != number]
+
+    def post_api_dashboard(self, body: Any) -> Any:
+        number = next(self._numbers)
+        given = {key: body.get(key) for key in ("name", "description", "collection_id")}
+        self.dashboards[number] = {"id": number, **given, "caveats": None, "dashcards": []}
+        return self.get_api_dashboard_id(number)
+
+    def get_api_dashboard_id(self, number: int) -> Any:
+        dashboard = self.dashboards[number]
+        shown = [{**card, "card": self.cards.get(card["card_id"])} for card in dashboard["dashcards"]]
+        return {**dashboard, "dashcards": shown}
+
+    def put_api_dashboard_id(self, number: int, body: Any) -> Any:
+        for card in body.get("dashcards", ()):
+            if card["card_id"] is not None and card["card_id"] not in self.cards:
+                raise RefusedError(400, "card_id")
+            if card["col"] + card["size_x"] > 24:
+                raise RefusedError(400, "size_x")
+            if card["id"] < 0:
+                card["id"] = next(self._numbers)
+        self.dashboards[number] |= body
+        return self.get_api_dashboard_id(number)
+
+    def delete_api_dashboard_id(self, number: int) -> None:
+        del self.dashboards[number]
+
+    def _question(self, body: Any) -> None:
+        if body["dataset_query"]["database"] not in self.databases:
+            raise RefusedError(400, "database")
 
     # -- parts
 

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from components.bi_dashboards import dashboards
+from tests.unit import dashboard_sample
 from tests.unit.fake_metabase import FakeMetabase, serving
+from tests.unit.test_bi_dashboards import script
 
-SCRIPT = Path("configs/bi/metabase_setup.py")
-
-
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("metabase_setup", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-setup = _script()
+setup = script("metabase_setup")
 
 USERS = [
     {"name": "ada", "email": "ada@d.localhost", "role": "admin", "password": "pa"},
@@ -172,3 +161,112 @@ def test_more_permissions_that_somebody_gave_stay(url: str, metabase: FakeMetaba
         "create-queries": "query-builder",
         "download": {"schemas": "full"},
     }
+
+
+# -- dashboards
+
+PRESTO = {
+    "id": "presto/lake",
+    "name": "Presto lake",
+    "engine": "starburst",
+    "details": {"host": "presto", "catalog": "lake", "user": "bi", "password": "pp"},
+}
+TPCH = {**PRESTO, "id": "presto/tpch", "name": "Presto tpch"}
+
+
+def shop(tmp_path: Path, text: str = dashboard_sample.SHOP) -> list[dict[str, Any]]:
+    return dashboards([str(dashboard_sample.write(tmp_path, text))])
+
+
+def run_with(url: str, wanted: list[dict[str, Any]]) -> None:
+    values = {**copy.deepcopy(WANTED), "url": url, "data_sources": [SHOP, TPCH, PRESTO]}
+    setup.main(values, wanted)
+
+
+def test_dashboards_are_made_of_questions_in_sql(tmp_path: Path, url: str, metabase: FakeMetabase) -> None:
+    run_with(url, shop(tmp_path))
+    (dashboard,) = metabase.dashboards.values()
+    assert (dashboard["name"], dashboard["description"]) == ("Shop", "What the shop sells.")
+    cards = {card["name"]: card for card in metabase.cards.values()}
+    assert {name: card["display"] for name, card in cards.items()} == {
+        "Orders in all": "scalar",
+        "Orders by branch": "row",
+        "Orders by day": "line",
+        "All branches": "table",
+    }
+    names = {number: database["name"] for number, database in metabase.databases.items()}
+    assert names[cards["Orders in all"]["dataset_query"]["database"]] == "Postgres shop"
+    # The catalog of its table, though another one comes first.
+    assert names[cards["Orders by branch"]["dataset_query"]["database"]] == "Presto lake"
+    bar = cards["Orders by branch"]
+    assert bar["dataset_query"]["native"]["query"].endswith('ORDER BY "average_delivery_hours" DESC')
+    look = bar["visualization_settings"]
+    assert (look["graph.x_axis.title_text"], look["graph.y_axis.title_text"]) == (
+        "Branch",
+        "Delivery (hours)",
+    )
+    assert look["column_settings"]['["name","average_delivery_hours"]'] == {
+        "column_title": "Delivery (hours)", "decimals": 1,
+    }  # fmt: skip
+    assert cards["Orders by day"]["visualization_settings"]["graph.dimensions"] == ["day", "state"]
+    placed = dashboard["dashcards"]
+    assert [c["card_id"] for c in placed] == [None, *(cards[name]["id"] for name in cards)]
+    assert all(c["col"] + c["size_x"] <= 24 for c in placed)
+
+
+def test_everybody_reads_dashboards_and_administrators_change_them(
+    tmp_path: Path, url: str, metabase: FakeMetabase
+) -> None:
+    run_with(url, shop(tmp_path))
+    (number,) = metabase.collections
+    rights = {
+        metabase.groups[int(group)]: levels.get(str(number))
+        for group, levels in metabase.collection_graph["groups"].items()
+    }
+    assert rights == {"All Users": "read"}
+
+
+def test_dashboards_of_a_second_run_change_nothing(tmp_path: Path, url: str, metabase: FakeMetabase) -> None:
+    run_with(url, shop(tmp_path))
+    before = copy.deepcopy((metabase.cards, metabase.dashboards, metabase.collections))
+    metabase.log.clear()
+    run_with(url, shop(tmp_path))
+    assert (metabase.cards, metabase.dashboards, metabase.collections) == before
+    assert [line for line in metabase.writes() if "/api/database" not in line] == []
+
+
+def test_a_changed_definition_keeps_its_numbers(tmp_path: Path, url: str, metabase: FakeMetabase) -> None:
+    run_with(url, shop(tmp_path))
+    dashboard, cards = set(metabase.dashboards), {c["name"]: n for n, c in metabase.cards.items()}
+    text = dashboard_sample.SHOP.replace("unit: hours", "unit: h").replace(
+        "title: Orders by day", "title: Days"
+    )
+    run_with(url, shop(tmp_path, text))
+    now = {c["name"]: n for n, c in metabase.cards.items()}
+    assert set(metabase.dashboards) == dashboard
+    assert now["Orders by branch"] == cards["Orders by branch"]
+    bar = metabase.cards[now["Orders by branch"]]["visualization_settings"]
+    assert bar["graph.y_axis.title_text"] == "Delivery (h)"
+    assert "Orders by day" not in now
+    assert {c["card_id"] for c in metabase.dashboards[dashboard.pop()]["dashcards"]} == {None, *now.values()}
+
+
+def test_what_has_no_definition_goes_and_what_people_made_stays(
+    tmp_path: Path, url: str, metabase: FakeMetabase
+) -> None:
+    run_with(url, shop(tmp_path))
+    kept = next(n for n, c in metabase.cards.items() if c["name"] == "Orders by day")
+    (collection,) = metabase.collections
+    own = {"name": "Shop", "description": "mine", "caveats": None, "dashcards": [{"card_id": kept}]}
+    metabase.dashboards[900] = {"id": 900, "collection_id": None, **copy.deepcopy(own)}
+    metabase.dashboards[901] = {"id": 901, "collection_id": collection, **copy.deepcopy(own), "dashcards": []}
+    run_with(url, [])
+    assert set(metabase.dashboards) == {900, 901}
+    assert metabase.dashboards[900]["dashcards"] == [{"card_id": kept}]
+    assert set(metabase.cards) == {kept}
+
+
+def test_a_dashboard_does_not_keep_a_data_source(tmp_path: Path, url: str, metabase: FakeMetabase) -> None:
+    run_with(url, shop(tmp_path))
+    setup.main({**copy.deepcopy(WANTED), "url": url, "data_sources": []}, [])
+    assert metabase.databases == {}
