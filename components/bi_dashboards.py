@@ -136,6 +136,7 @@ class Chart(Model):
             "title": self.title,
             "description": self.description,
             "data_source": self.data_source,
+            "table": self.table,
             "query": self.query,
             "kind": self.kind,
             "horizontal": self.horizontal,

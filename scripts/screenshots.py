@@ -1,112 +1,151 @@
-"""Takes the pictures of the documentation from a running stack: the portal, in light and dark.
+"""Takes the pictures of the documentation from a running stack, logged in as its administrator.
 
-``scripts/run screenshots`` asks Pulumi for the URL, the CA and the administrator's password and drives
-headless Chromium over its debugging pipe. Nothing secret is on a command line.
+``scripts/run screenshots`` asks Pulumi for URLs, CA and password and drives headless Chromium. It takes the
+portal, and of the demo, once it has run, what people see of it: Airflow, Spark's history, dashboards, a
+notebook. What is off in the stack is left out. Nothing secret is on a command line.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-import hashlib
 import json
-import os
-import select
-import shutil
-import socket
-import ssl
 import subprocess
 import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from scripts import packages, pulumi_cli
+from scripts import pulumi_cli
+from scripts.browser import Browser, server_key
 from scripts.console import SetupError, main, say
 from scripts.versions import ROOT
 
 FOLDER = ROOT / "docs" / "images"
-_WIDTH, _HEIGHT = 960, 560
-_SECONDS = 20
+USER = "admin"
+_NOTEBOOK = "demo-analyst.ipynb"
+_SECONDS = 120
+# Charts grow into their places.
+_SETTLE_S = 2.5
 
 
-class Browser:
-    """Headless Chromium, spoken to in JSON messages that end with a NUL byte on two pipes."""
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A page to take: where it is, when it is there, and what is done before."""
 
-    def __init__(self, profile: Path, trusted_key: str) -> None:
-        found = next((path for name in packages.BROWSERS if (path := shutil.which(name))), None)
-        if found is None:
-            raise SetupError("screenshots: no Chromium on PATH (Debian: sudo apt-get install chromium)")
-        to_browser, self._write = os.pipe()
-        self._read, from_browser = os.pipe()
+    name: str
+    service: str
+    """Its entry among the stack's URLs."""
+    path: str = ""
+    """Below the service's address; what starts with ``=`` is an expression to ask the service's first page."""
+    ready: str
+    """Expression in the page that is true once all is there."""
+    size: tuple[int, int] = (1280, 800)
+    whole: bool = False
+    """All of the page, however long it is."""
+    scheme: str = "light"
+    before: Callable[[Browser], None] | None = None
+    after: str = ""
+    """Expression that tidies up."""
 
-        # It expects them as file descriptors 3 and 4. The second one was opened last and is neither.
-        numbered = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
-        browser = [
-            found,
-            "--headless=new",
-            "--remote-debugging-pipe",
-            "--hide-scrollbars",
-            f"--user-data-dir={profile}",
-            # This one public key is trusted; the certificate it belongs to was verified before.
-            f"--ignore-certificate-errors-spki-list={trusted_key}",
-            *(["--no-sandbox"] if os.geteuid() == 0 else []),
-        ]
-        self._process = subprocess.Popen(
-            ["bash", "-c", numbered, "bash", *browser],
-            pass_fds=(to_browser, from_browser),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_browser)
-        os.close(from_browser)
-        self._buffer = b""
-        self._number = 0
-        self._session: str | None = None
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
 
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Run a command of the DevTools protocol and return its result."""
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while (answer := self._receive()).get("id") != self._number:
-            pass
-        if "error" in answer:
-            raise SetupError(f"screenshots: {method}: {answer['error']['message']}")
-        result: dict[str, Any] = answer["result"]
-        return result
+def _text(*words: str) -> str:
+    found = " && ".join(f"document.body.innerText.includes({json.dumps(word)})" for word in words)
+    return f"({found})"
 
-    def wait_for(self, event: str) -> dict[str, Any]:
-        """The parameters of the next event of that name."""
-        while (message := self._receive()).get("method") != event:
-            pass
-        parameters: dict[str, Any] = message["params"]
-        return parameters
 
-    def close(self) -> None:
-        """End the browser."""
-        self._process.kill()
-        self._process.wait()
-        os.close(self._write)
-        os.close(self._read)
+# The newest run that has ended, in a page that shows its tasks.
+_LAST_RUN = """=fetch('/api/v2/dags/demo_retail/dagRuns?order_by=-run_after&state=success&limit=1')
+    .then(answer => answer.json())
+    .then(found => '/dags/demo_retail/runs/' + encodeURIComponent(found.dag_runs[0].dag_run_id))"""
 
-    def _receive(self) -> dict[str, Any]:
-        while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._read], [], [], _SECONDS)
-            part = os.read(self._read, 1 << 20) if ready else b""
-            if not part:
-                raise SetupError("screenshots: the browser does not answer")
-            self._buffer += part
-        text, self._buffer = self._buffer.split(b"\0", 1)
-        message: dict[str, Any] = json.loads(text)
-        return message
+# Charts that are in sight and neither wait nor failed.
+_CHARTS = """(() => {
+    const charts = [...document.querySelectorAll('.dashboard-component-chart-holder')];
+    return charts.length > 3
+        && charts.every(chart => chart.querySelector('canvas, table, .header-line'))
+        && !document.querySelector('.loading, [data-test="loading-indicator"], .ant-alert-error');
+})()"""
+
+_IDLE = """(() => {
+    const state = document.querySelector('.jp-Notebook-ExecutionIndicator');
+    return !!document.querySelector('.jp-RenderedImage img') && !!state && state.dataset.status === 'idle';
+})()"""
+
+_END_KERNELS = f"""fetch('/api/sessions').then(answer => answer.json()).then(found => Promise.all(found
+    .filter(session => session.path.endsWith('{_NOTEBOOK}'))
+    .map(session => fetch('/api/sessions/' + session.id, {{
+        method: 'DELETE',
+        headers: {{'X-XSRFToken': (document.cookie.match(/_xsrf=([^;]+)/) || [])[1] || ''}},
+    }}))))"""
+
+
+def _run_notebook(browser: Browser) -> None:
+    """Run all cells, by the menu as a person does, and show the chart."""
+    menu = "[...document.querySelectorAll('.lm-MenuBar-item')].find(item => item.innerText.trim() === 'Run')"
+    state = "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status"
+    _until(browser, f"!!document.querySelector('.jp-Notebook .jp-Cell') && {state} === 'idle'")
+    _click(browser, menu)
+    _click(browser, "document.querySelector('.lm-Menu-item[data-command=\"runmenu:run-all\"]')")
+    _until(browser, _IDLE)
+    browser.ask("document.querySelector('.jp-RenderedImage img').scrollIntoView({block: 'center'})")
+
+
+def _click(browser: Browser, element: str) -> None:
+    _until(browser, f"!!({element})")
+    box = browser.ask(f"(() => {{ const b = ({element}).getBoundingClientRect();"
+                      "return [b.x + b.width / 2, b.y + b.height / 2]; })()")  # fmt: skip
+    for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+        button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+        browser.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], **button)
+
+
+_HTTP_OK = "performance.getEntriesByType('navigation')[0].responseStatus === 200"
+
+PICTURES = (
+    Picture(name="portal-light", service="portal", ready=_HTTP_OK, size=(960, 560), whole=True),
+    Picture(name="portal-dark", service="portal", ready=_HTTP_OK, size=(960, 560), whole=True, scheme="dark"),
+    Picture(name="demo-airflow", service="airflow", path=_LAST_RUN, ready=_text("demo_retail", "Success")),
+    Picture(
+        name="demo-spark-history",
+        service="spark-history",
+        ready="document.querySelectorAll('#history-summary-table tbody tr').length > 0",
+        size=(1280, 640),
+    ),
+    Picture(
+        name="demo-dashboard-retail",
+        service="bi",
+        path="/superset/dashboard/retail/",
+        ready=_CHARTS,
+        size=(1280, 1500),
+    ),
+    Picture(
+        name="demo-dashboard-flights",
+        service="bi",
+        path="/superset/dashboard/flights/",
+        ready=_CHARTS,
+        size=(1280, 1500),
+    ),
+    Picture(
+        name="demo-dashboard-runs",
+        service="bi",
+        path="/superset/dashboard/operations/",
+        ready=_CHARTS,
+        size=(1280, 1500),
+    ),
+    Picture(
+        name="demo-notebook",
+        service="jupyter",
+        path=f"/lab/tree/examples/{_NOTEBOOK}",
+        ready=_IDLE,
+        size=(1280, 900),
+        before=_run_notebook,
+        after=_END_KERNELS,
+    ),
+)
 
 
 def _outputs(stack: str) -> dict[str, Any]:
@@ -118,65 +157,97 @@ def _outputs(stack: str) -> dict[str, Any]:
     return outputs
 
 
-def server_key(host: str, port: int, ca: str) -> str:
-    """Digest of the server's public key as Chromium takes it, once the CA has verified the server."""
-    context = ssl.create_default_context(cadata=ca)
-    # Browsers know these names by themselves, the C library may not.
-    address = "127.0.0.1" if host.endswith(".localhost") else host
-    with (
-        socket.create_connection((address, port), timeout=_SECONDS) as connection,
-        context.wrap_socket(connection, server_hostname=host) as tls,
-    ):
-        certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
-    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return base64.b64encode(hashlib.sha256(key).digest()).decode()
+def take(browser: Browser, picture: Picture, url: str) -> bytes:
+    """The picture as PNG; ``url`` is the service's address.
+
+    Raises:
+        SetupError: when the page is not there in time.
+    """
+    url = url.rstrip("/")
+    width, height = picture.size
+    _resize(browser, width, height)
+    media = [{"name": "prefers-color-scheme", "value": picture.scheme}]
+    browser.call("Emulation.setEmulatedMedia", features=media)
+    path = picture.path
+    if path.startswith("="):
+        _open(browser, url + "/")
+        path = browser.ask(path[1:]) or ""
+        if not path:
+            raise SetupError(f"{picture.name}: nothing to be seen yet - run `make demo` first")
+    _open(browser, url + path)
+    if picture.before:
+        picture.before(browser)
+    _until(browser, picture.ready)
+    if picture.ready != _HTTP_OK:
+        browser.rest(_SETTLE_S)
+    if picture.whole:
+        found = browser.ask("Math.ceil(document.documentElement.getBoundingClientRect().height)")
+        _resize(browser, width, max(height, int(found)))
+    data = browser.call("Page.captureScreenshot", format="png", optimizeForSpeed=False)["data"]
+    if picture.after:
+        browser.ask(picture.after)
+    return base64.b64decode(data)
 
 
-def _take(browser: Browser, url: str, password: str, scheme: str) -> bytes:
-    login = base64.b64encode(f"admin:{password}".encode()).decode()
-    browser.call("Network.enable")
-    browser.call("Page.enable")
-    browser.call("Network.setExtraHTTPHeaders", headers={"Authorization": f"Basic {login}"})
-    browser.call(
-        "Emulation.setDeviceMetricsOverride", width=_WIDTH, height=_HEIGHT, deviceScaleFactor=1, mobile=False
-    )
-    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+def _open(browser: Browser, url: str) -> None:
     browser.call("Page.navigate", url=url)
     browser.wait_for("Page.loadEventFired")
-    ask = "performance.getEntriesByType('navigation')[0].responseStatus"
-    status = browser.call("Runtime.evaluate", expression=ask)["result"]["value"]
-    if status != 200:
-        raise SetupError(f"screenshots: {url} answers {status}")
-    # All of the page, however many services there are.
-    ask = "Math.ceil(document.documentElement.getBoundingClientRect().height)"
-    height = max(_HEIGHT, browser.call("Runtime.evaluate", expression=ask)["result"]["value"])
+
+
+def _resize(browser: Browser, width: int, height: int) -> None:
     browser.call(
-        "Emulation.setDeviceMetricsOverride", width=_WIDTH, height=height, deviceScaleFactor=1, mobile=False
+        "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
     )
-    picture = browser.call("Page.captureScreenshot", format="png", optimizeForSpeed=False)["data"]
-    return base64.b64decode(picture)
+
+
+def _until(browser: Browser, ready: str) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while not browser.ask(ready):
+        if time.monotonic() > deadline:
+            shown = str(browser.ask("location.href + ': ' + document.body.innerText.slice(0, 300)"))
+            raise SetupError(f"not there after {_SECONDS} s: {' '.join(shown.split())}")
+        browser.rest(0.5)
+
+
+def _all(browser: Browser, urls: Mapping[str, Any], names: list[str]) -> int:
+    """Take all pictures that the stack has; how many could not be taken."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for picture in PICTURES:
+        if names and picture.name not in names:
+            continue
+        if picture.service not in urls:
+            say("screenshots", f"{picture.name}: left out, {picture.service} is off")
+            continue
+        file = FOLDER / f"{picture.name}.png"
+        try:
+            data = take(browser, picture, urls[picture.service]["url"])
+        except SetupError as error:
+            failed += 1
+            say("screenshots", f"{picture.name}: {error}")
+        else:
+            file.write_bytes(data)
+            say("screenshots", f"{file.relative_to(ROOT)} ({len(data) // 1024} KiB)")
+    return failed
 
 
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stack", default="dev", help="a stack that is up (default: dev)")
-    stack = parser.parse_args().stack
-    outputs = _outputs(stack)
-    url = outputs["urls"]["portal"]["url"]
-    parts = urlsplit(url)
+    names = [picture.name for picture in PICTURES]
+    parser.add_argument("--only", action="append", choices=names, default=[], help="one picture; repeatable")
+    arguments = parser.parse_args()
+    outputs = _outputs(arguments.stack)
+    parts = urlsplit(outputs["urls"]["portal"]["url"])
     key = server_key(str(parts.hostname), parts.port or 443, outputs["ca_certificate"])
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    login = (USER, outputs["credentials"]["users"][USER])
     with tempfile.TemporaryDirectory(prefix="millrace-", ignore_cleanup_errors=True) as profile:
-        browser = Browser(Path(profile), key)
+        browser = Browser(Path(profile), key, login)
         try:
-            for scheme in ("light", "dark"):
-                picture = _take(browser, url, outputs["credentials"]["users"]["admin"], scheme)
-                file = FOLDER / f"portal-{scheme}.png"
-                file.write_bytes(picture)
-                say("screenshots", f"{file.relative_to(ROOT)} ({len(picture) // 1024} KiB)")
+            browser.call("Page.enable")
+            return 1 if _all(browser, outputs["urls"], arguments.only) else 0
         finally:
             browser.close()
-    return 0
 
 
 if __name__ == "__main__":

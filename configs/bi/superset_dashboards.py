@@ -1,8 +1,8 @@
 """Makes the dashboards of the platform's definitions in Superset's metadata; part of the setup job.
 
-Nothing here asks a data source: a chart may be defined before its table exists. Each chart has a dataset of
-its own, of SQL and with declared columns, so Superset need not look them up. What was made here is known by
-numbers that follow from the definitions' names, and by a note of that name; what people made has neither.
+Nothing here asks a data source: a chart may be defined before its table exists. A dataset, of a table or of a
+chart's own SQL, gets the columns that charts show, so Superset need not look them up. What was made here is
+known by numbers that follow from names, and by a note of the name; what people made has neither.
 """
 
 from __future__ import annotations
@@ -206,6 +206,36 @@ def position(dashboard: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[s
     return found
 
 
+def dataset_of(chart: Mapping[str, Any]) -> str:
+    """Name of the dataset: charts of a table share one."""
+    return f"{chart['data_source']}/{chart['table']}" if chart["table"] else str(chart["id"])
+
+
+def datasets(wanted: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What datasets there have to be, by name. Where charts call a column differently the first counts."""
+    found: dict[str, dict[str, Any]] = {}
+    for chart in (chart for dashboard in wanted for chart in charts_of(dashboard)):
+        *place, name = chart["table"].split(".") if chart["table"] else [chart["id"]]
+        catalog, schema = [None, None, *place][-2:]
+        dataset = found.setdefault(
+            dataset_of(chart),
+            {
+                "source": chart["data_source"],
+                "catalog": catalog,
+                "schema": schema,
+                "name": name,
+                "sql": None if chart["table"] else chart["query"],
+                "columns": {},
+            },
+        )
+        values = {column["column"] for column in chart["y"]}
+        shown = [chart["x"], chart["series"], *chart["y"], *chart["columns"]]
+        for column in (column for column in shown if column):
+            about = dataset["columns"].setdefault(column["column"], {"title": column["title"], "value": True})
+            about["value"] = about["value"] and column["column"] in values
+    return found
+
+
 # -- Superset's metadata
 
 
@@ -217,10 +247,11 @@ def write(wanted: Sequence[Mapping[str, Any]], sources: Mapping[str, int], say: 
     from superset.extensions import db
     from superset.models.dashboard import Dashboard
 
+    made = {name: _dataset(name, about, sources) for name, about in datasets(wanted).items()}
     for entry in wanted:
-        charts = [_chart(chart, entry, sources) for chart in charts_of(entry)]
+        charts = [_chart(chart, made[dataset_of(chart)]) for chart in charts_of(entry)]
         db.session.flush()
-        numbers = {chart["id"]: made.id for chart, made in zip(charts_of(entry), charts, strict=True)}
+        numbers = {chart["id"]: row.id for chart, row in zip(charts_of(entry), charts, strict=True)}
         number = number_of("dashboard", entry["id"])
         dashboard = db.session.query(Dashboard).filter_by(uuid=number).one_or_none()
         known = dashboard is not None
@@ -261,12 +292,10 @@ def _slug(name: str, number: uuid.UUID, say: Say) -> str | None:
     return None
 
 
-def _chart(chart: Mapping[str, Any], dashboard: Mapping[str, Any], sources: Mapping[str, int]) -> Any:
-    """The chart and its dataset."""
+def _chart(chart: Mapping[str, Any], dataset: Any) -> Any:
     from superset.extensions import db
     from superset.models.slice import Slice
 
-    dataset = _dataset(chart, sources[chart["data_source"]])
     number = number_of("chart", chart["id"])
     made = db.session.query(Slice).filter_by(uuid=number).one_or_none()
     if made is None:
@@ -285,33 +314,30 @@ def _chart(chart: Mapping[str, Any], dashboard: Mapping[str, Any], sources: Mapp
     return made
 
 
-def _dataset(chart: Mapping[str, Any], source: int) -> Any:
+def _dataset(name: str, wanted: Mapping[str, Any], sources: Mapping[str, int]) -> Any:
     from superset.connectors.sqla.models import SqlaTable, TableColumn
     from superset.extensions import db
 
-    number = number_of("dataset", chart["id"])
+    number = number_of("dataset", name)
     dataset = db.session.query(SqlaTable).filter_by(uuid=number).one_or_none()
     if dataset is None:
-        dataset = SqlaTable(uuid=number, database_id=source)
+        dataset = SqlaTable(uuid=number)
         db.session.add(dataset)
     with db.session.no_autoflush:
-        dataset.database_id = source
-        dataset.table_name = chart["id"]
-        dataset.description = f"Rows of the chart {chart['title']}."
-        dataset.sql = chart["query"]
+        dataset.database_id = sources[wanted["source"]]
+        dataset.catalog, dataset.schema = wanted["catalog"], wanted["schema"]
+        dataset.table_name, dataset.sql = wanted["name"], wanted["sql"]
         dataset.is_managed_externally = True
-        dataset.extra = _text({_NOTE: chart["id"]})
-    # A chart that somebody made on it may use more columns: those stay.
-    known = {column.column_name: column for column in dataset.columns}
-    values = {column["column"] for column in chart["y"]}
-    shown = [chart["x"], chart["series"], *chart["y"], *chart["columns"]]
-    for wanted in (column for column in shown if column):
-        name = wanted["column"]
-        if name not in known:
-            dataset.columns.append(TableColumn(column_name=name, filterable=True))
-        column = known.get(name) or dataset.columns[-1]
-        column.verbose_name = wanted["title"]
-        column.groupby = name not in values
+        dataset.extra = _text({_NOTE: name})
+        # Columns that somebody added stay: charts of theirs may show them.
+        known = {column.column_name: column for column in dataset.columns}
+        for column_name, about in wanted["columns"].items():
+            column = known.get(column_name)
+            if column is None:
+                column = TableColumn(column_name=column_name)
+                dataset.columns.append(column)
+            column.verbose_name = about["title"]
+            column.groupby = not about["value"]
     db.session.flush()
     return dataset
 
@@ -327,6 +353,7 @@ def _remove(wanted: Sequence[Mapping[str, Any]], say: Say) -> None:
 
     dashboards = {entry["id"] for entry in wanted}
     charts = {chart["id"] for entry in wanted for chart in charts_of(entry)}
+    needed = datasets(wanted)
     for dashboard in _made(Dashboard, "dashboard", "json_metadata"):
         if json.loads(dashboard.json_metadata)[_NOTE] not in dashboards:
             say(f"dashboard {dashboard.dashboard_title}: removed, it has no definition any more")
@@ -343,7 +370,7 @@ def _remove(wanted: Sequence[Mapping[str, Any]], say: Say) -> None:
             db.session.delete(chart)
     db.session.commit()
     for dataset in _made(SqlaTable, "dataset", "extra"):
-        if json.loads(dataset.extra)[_NOTE] not in charts and not list(_uses(dataset)):
+        if json.loads(dataset.extra)[_NOTE] not in needed and not list(_uses(dataset)):
             db.session.delete(dataset)
     db.session.commit()
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from scripts.browser import Browser, server_key
 from scripts.packages import BROWSERS
-from scripts.screenshots import Browser, server_key
 from tests.integration.stack import DOMAIN, Stack
 from tests.integration.web import Web, local_names
 
@@ -58,38 +58,15 @@ class Person(Browser):
     """A browser whose user types a login where one is asked for; it remembers what happened."""
 
     def __init__(self, profile: Path, trusted_key: str, login: tuple[str, str]) -> None:
-        self._login = login
         self.events: list[dict[str, Any]] = []
-        self.asked: list[str] = []
-        super().__init__(profile, trusted_key)
+        super().__init__(profile, trusted_key, login)
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.call(f"{domain}.enable")
-        self.call("Fetch.enable", handleAuthRequests=True)
 
     def _receive(self) -> dict[str, Any]:
         message = super()._receive()
         self.events.append(message)
-        parameters = message.get("params", {})
-        match message.get("method"):
-            case "Fetch.requestPaused":
-                self._tell("Fetch.continueRequest", requestId=parameters["requestId"])
-            case "Fetch.authRequired":
-                self.asked.append(parameters["request"]["url"])
-                user, password = self._login
-                # A second question for the same address means that the first answer was wrong.
-                known = self.asked.count(self.asked[-1]) == 1
-                answer = {"response": "ProvideCredentials", "username": user, "password": password}
-                self._tell(
-                    "Fetch.continueWithAuth",
-                    requestId=parameters["requestId"],
-                    authChallengeResponse=answer if known else {"response": "CancelAuth"},
-                )
         return message
-
-    def _tell(self, method: str, **parameters: Any) -> None:
-        """A command whose answer nobody waits for; its number is none of those that `call` gives."""
-        message = {"id": 1_000_000, "method": method, "params": parameters, "sessionId": self._session}
-        os.write(self._write, json.dumps(message).encode() + b"\0")
 
     def open(self, url: str, *, width: int = 1100, scheme: str = "light") -> None:
         """Go to an address and wait until it is there."""
@@ -100,10 +77,6 @@ class Person(Browser):
         self.call("Emulation.setEmulatedMedia", features=[feature])
         self.call("Page.navigate", url=url)
         self.wait_for("Page.loadEventFired")
-
-    def ask(self, script: str) -> Any:
-        """The value of an expression in the page."""
-        return self.call("Runtime.evaluate", expression=script)["result"]["value"]
 
     def of(self, event: str) -> list[dict[str, Any]]:
         """Parameters of all events of this name."""
