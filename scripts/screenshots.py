@@ -40,7 +40,7 @@ class Picture:
     service: str
     """Its entry among the stack's URLs."""
     path: str = ""
-    """Below the service's address; what starts with ``=`` is an expression to ask the service's first page."""
+    """Below the service's address; what starts with ``=`` is an expression to ask its first page."""
     ready: str
     """Expression in the page that is true once all is there."""
     size: tuple[int, int] = (1280, 800)

@@ -13,7 +13,7 @@ from typing import Any
 from components.checks import needs_of
 from components.services import registry
 from components.settings import settings_model
-from tests.integration.stack import free_port
+from tests.integration.stack import ROOT, free_port
 
 FREE_PORT = "a free port"
 """Stands for a port of the host's loopback; each stack gets one of its own."""
@@ -56,7 +56,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
             },
         ],
     },
-    "bi": {"memory_mib": 640},
+    "bi": {"memory_mib": 640, "dashboards_folders": [str(ROOT / "tests/integration/dashboards")]},
     "object_store": {
         "loopback_port": FREE_PORT,
         "buckets": [{"name": "raw"}, {"name": "lake", "versioning": True}],

@@ -15,7 +15,7 @@ import pytest
 
 from scripts.packages import BROWSERS
 from tests.integration import clients
-from tests.integration.stack import Stack, wait_until
+from tests.integration.stack import ROOT, Stack, wait_until
 from tests.integration.test_portal import person_of
 from tests.integration.web import Web, local_names
 
@@ -65,6 +65,16 @@ class Superset(httpx.Client):
             "client_id": uuid.uuid4().hex[:10],
         }
         return [list(row.values()) for row in self.json("POST", "/api/v1/sqllab/execute/", body)["data"]]
+
+    def charts(self, dashboard: str) -> dict[str, int]:
+        """Numbers of a dashboard's charts by title."""
+        found = self.json("GET", f"/api/v1/dashboard/{dashboard}/charts")["result"]
+        return {entry["slice_name"]: entry["id"] for entry in found}
+
+    def data(self, chart: int) -> list[dict[str, Any]]:
+        """Rows of a chart as it was defined."""
+        answer = self.json("GET", f"/api/v1/chart/{chart}/data/?force=true")
+        return list(answer["result"][0]["data"])
 
     def rows_of(self, dataset: int) -> list[list[Any]]:
         """All rows of a dataset, as a chart gets them."""
@@ -215,6 +225,26 @@ def test_a_user_sees_a_chart_of_a_dataset(web: Web, dataset: int) -> None:
     assert Superset(web, "uma").rows_of(dataset) == [["north", 3], ["south", 39]]
 
 
+# -- dashboards by code: defined before there was the table
+
+
+def test_a_user_sees_a_dashboard_made_by_code(web: Web) -> None:
+    uma = Superset(web, "uma")
+    dashboard = uma.json("GET", "/api/v1/dashboard/sales")["result"]
+    assert (dashboard["dashboard_title"], dashboard["url"]) == ("Sales", "/superset/dashboard/sales/")
+    assert dashboard["is_managed_externally"] is True
+    charts = uma.charts("sales")
+    assert uma.data(charts["Sales in all"]) == [{"Amount (EUR)": 42}]
+    assert uma.data(charts["Sales by region"]) == [
+        {"region": "south", "Amount sold (EUR)": 39},
+        {"region": "north", "Amount sold (EUR)": 3},
+    ]
+    assert uma.data(charts["All sales"]) == [
+        {"region": "south", "amount": 39},
+        {"region": "north", "amount": 3},
+    ]
+
+
 # -- the page
 
 
@@ -222,14 +252,24 @@ def test_a_user_sees_a_chart_of_a_dataset(web: Web, dataset: int) -> None:
     not any(shutil.which(name) for name in BROWSERS),
     reason="no Chromium on PATH (Debian: apt-get install chromium)",
 )
-@pytest.mark.parametrize(("user", "path"), [("uma", "/superset/welcome/"), ("erin", "/sqllab/")])
-def test_page_loads_in_a_browser(web: Web, tmp_path: Path, user: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("user", "path", "words", "drawings"),
+    [
+        ("uma", "/superset/welcome/", "Recents", 0),
+        ("erin", "/sqllab/", "Select schema", 0),
+        ("uma", "/superset/dashboard/sales/", "42", 2),
+    ],
+)
+def test_page_loads_in_a_browser(
+    web: Web, tmp_path: Path, user: str, path: str, words: str, drawings: int
+) -> None:
     with person_of(web, tmp_path, (user, web.password(user))) as person:
         person.open(web.url("bi", path))
         text = "document.querySelector('#app')?.innerText ?? ''"
-        words = "Recents" if path == "/superset/welcome/" else "Select schema"
         wait_until(lambda: words in person.ask(text), seconds=120)
-        person.picture(f"bi-{user}")
+        # Bars and lines are drawn, and of those that have no data there is none.
+        wait_until(lambda: person.ask("document.querySelectorAll('canvas').length") >= drawings, seconds=60)
+        person.picture(f"bi-{user}-{words.split()[-1].lower()}")
         own = web.url("bi", "")
         answers = [e["response"] for e in person.of("Network.responseReceived")]
         failed = {r["url"] for r in answers if r["status"] >= 400 and r["url"].startswith(own)}
@@ -265,10 +305,25 @@ def _of_another_key(stack: Stack) -> None:
         metadata.execute(f"UPDATE dbs SET password = {noise} WHERE password IS NOT NULL")
 
 
-def test_rotation_users_and_databases_are_followed(web: Web, dataset: int) -> None:
+def _number(superset: Superset, dashboard: str) -> int:
+    return int(superset.json("GET", f"/api/v1/dashboard/{dashboard}")["result"]["id"])
+
+
+def _titles(superset: Superset) -> set[str]:
+    found = superset.json("GET", "/api/v1/dashboard/?q=(page_size:100)")["result"]
+    return {entry["dashboard_title"] for entry in found}
+
+
+def test_rotation_users_databases_and_dashboards_are_followed(web: Web, dataset: int, tmp_path: Path) -> None:
     """One `up` that changes all of them, and one that takes it back, with passwords that no key reads."""
     stack = web.stack
     ada = Superset(web, "ada")
+    # A dashboard of ada's own, with a chart that was made by code.
+    shared = Superset(web, "uma").charts("sales")["Sales by region"]
+    mine = ada.json("POST", "/api/v1/dashboard/", {"dashboard_title": "Ada's", "slug": "adas"})["id"]
+    ada.json("PUT", f"/api/v1/chart/{shared}", {"dashboards": [mine, _number(ada, "sales")]})
+    text = (ROOT / "tests/integration/dashboards/sales.yaml").read_text()
+    (tmp_path / "trade.yaml").write_text(text.replace("title: Sales\n", "title: Trade\n"))
     # A data source of ada's own: nobody but Superset's metadata knows its password.
     password = stack.outputs_once["credentials"]["postgres"]["reader"]
     own = {
@@ -288,6 +343,7 @@ def test_rotation_users_and_databases_are_followed(web: Web, dataset: int) -> No
         "rotation": dict.fromkeys(("postgres/bi", "postgres/bi_reader", "bi/secret_key", "bi/proxy"), "2"),
         "users": [*users, {"name": "ivo", "role": "user"}],
         "postgres": {**before["postgres"], "databases": [*before["postgres"]["databases"], *more]},
+        "bi": {**before["bi"], "dashboards_folders": [str(tmp_path)]},
     }
     try:
         with stack.changed(**changes):
@@ -304,12 +360,20 @@ def test_rotation_users_and_databases_are_followed(web: Web, dataset: int) -> No
             query = erin.json("POST", "/api/v1/saved_query/", saved)["id"]
             assert Superset(web, "ivo").rows_of(dataset) == [["north", 3], ["south", 39]]
             assert Superset(web, "uma").get("/sqllab/").status_code == 200
+            ada = Superset(web, "ada")
+            assert _titles(ada) == {"Trade", "Ada's"}
+            # The one that ada shows is hers now.
+            assert ada.charts("adas") == {"Sales by region": shared}
+            assert ada.data(shared)[0]["region"] == "south"
             _of_another_key(stack)
     finally:
         output = stack.up().output
     assert "data source ada's: no key that is still known reads its password; emptied" in output
     assert "data source Postgres shop: no key that is still known reads its password; emptied" in output
     ada = Superset(web, "ada")
+    assert _titles(ada) == {"Sales", "Ada's"}
+    assert Superset(web, "uma").charts("sales")["Sales by region"] == shared
+    ada.json("DELETE", f"/api/v1/dashboard/{mine}")
     assert ada.sources().keys() >= {"Postgres shop", "Postgres archive", "ada's"}
     assert "Postgres attic" not in ada.sources()
     # What erin saved outlives the database; nobody logs in to it any more.
