@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -52,6 +53,20 @@ def changed(old: str, new: str) -> str:
 
 def test_a_definition_has_no_mistakes(tmp_path: Path) -> None:
     assert mistakes(tmp_path, SHOP) == []
+
+
+def test_the_documentations_example_has_no_mistakes(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(# sales\.yaml\n.*?)```", Path("docs/bi.md").read_text(), re.DOTALL)
+    assert mistakes(tmp_path, example) == []
+
+
+def test_the_demos_dashboards_name_units_and_axes() -> None:
+    folder = "pipelines/demo/dashboards"
+    assert list(problems([folder], ["presto"])) == []
+    found = [chart for entry in dashboards([folder]) for chart in superset.charts_of(entry)]
+    assert {chart["kind"] for chart in found} == {"bar", "line", "number", "table"}
+    for chart in found:
+        assert all(value["unit"] for value in chart["y"]), chart["title"]
 
 
 def test_charts_fill_rows_in_the_order_of_reading(tmp_path: Path) -> None:
