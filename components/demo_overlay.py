@@ -99,6 +99,7 @@ def _pipelines(settings: DemoSettings) -> dict[str, Raw]:
             "recipients": [{"name": "analyst-partner", "shares": ["retail"]}],
         },
         "jupyter": {"notebooks_folders": [f"{FOLDER}/notebooks"]},
+        "bi": {"dashboards_folders": [f"{FOLDER}/dashboards"]},
     }
 
 
@@ -150,6 +151,9 @@ def _fitting(settings: DemoSettings, values: Mapping[str, object]) -> dict[str, 
         found["airflow"]["connections"] = {k: v for k, v in made.items() if v["service"] in values}
     if not _takes_recipients(values):
         found.get("delta_sharing", {}).pop("recipients", None)
+    if "presto" not in values:
+        # The charts ask Presto.
+        found.pop("bi", None)
     return found
 
 

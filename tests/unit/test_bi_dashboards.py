@@ -290,3 +290,24 @@ def test_superset_numbers_are_stable_and_unlike() -> None:
     assert str(superset.number_of("dashboard", "shop")) == str(superset.number_of("dashboard", "shop"))
     made = {superset.number_of(kind, "shop") for kind in ("dashboard", "chart", "dataset")}
     assert len(made) == 3
+
+
+# -- the demo
+
+
+def test_the_demo_adds_its_dashboards_where_presto_is_on() -> None:
+    """Its charts ask Presto: without it the settings are good all the same, and there are none."""
+    names = ("demo", "postgres", "object_store", "kafka", "spark", "airflow", "bi")
+    values: dict[str, object] = {"users": [{"name": "ada", "role": "admin"}], **{name: {} for name in names}}
+    assert folders(values) == ()
+    values["presto"] = None
+    assert folders(values) == ("pipelines/demo/dashboards",)
+    values |= {"postgres": {"databases": [{"name": "shop"}]}, "demo": {"database": "demo"}}
+    values["bi"] = {"dashboards_folders": ["tests/integration/dashboards"]}
+    assert folders(values) == ("tests/integration/dashboards", "pipelines/demo/dashboards")
+
+
+def folders(values: dict[str, object]) -> tuple[str, ...]:
+    settings: Any = load(values, "Pulumi.test.yaml").services["bi"]
+    found: tuple[str, ...] = settings.dashboards_folders
+    return found
