@@ -17,6 +17,7 @@ from components.services import registry
 from components.settings import Settings
 from components.targets import Target
 from components.targets.docker import DockerTarget
+from components.targets.hosts import Host, host_of
 
 
 class Platform:
@@ -27,7 +28,8 @@ class Platform:
 
     def __init__(self, settings: Settings, target: Target | None = None) -> None:
         self.settings = settings
-        self.target: Target = target or DockerTarget(settings)
+        self.host: Host | None = None if target else host_of(settings)
+        self.target: Target = target or DockerTarget(settings, host=self.host.engine if self.host else None)
         self.authority = CertificateAuthority(
             "ca", common_name=f"Millrace {pulumi.get_project()}/{pulumi.get_stack()}"
         )
@@ -43,6 +45,8 @@ class Platform:
             self._services[key] = registry()[key](context)
             published += context.published
         self.edge = Edge(self, published)
+        if self.host is not None:
+            self.host.finish()
 
     def _context(self, key: str) -> Context:
         providers = sorted({need.service for need in needs_of(self.settings, key)})
@@ -102,7 +106,7 @@ class Platform:
     # -- outputs
 
     def export(self) -> None:
-        """Stack outputs: ``urls``, ``credentials``, ``connections``, ``ca_certificate``."""
+        """Stack outputs: ``urls``, ``credentials``, ``connections``, ``ca_certificate``, ``host`` if made."""
         credentials: dict[str, Any] = {"users": {name: c.password for name, c in self.users.items()}}
         connections: dict[str, Any] = {}
         for key, service in self._services.items():
@@ -110,6 +114,8 @@ class Platform:
                 credentials[key] = own
             if offered := service.connections():
                 connections[key] = offered
+        if self.host is not None:
+            pulumi.export("host", self.host.outputs())
         pulumi.export("urls", self.edge.urls())
         pulumi.export("credentials", pulumi.Output.secret(credentials))
         pulumi.export("connections", pulumi.Output.secret(connections))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import zlib
 from collections.abc import Mapping, Sequence
 
 import pulumi
@@ -28,6 +26,7 @@ from components.targets.docker_resources import (
     Ready,
     VolumeOwner,
 )
+from components.targets.names import name_prefix
 from components.workload import File, Job, Limits, Volume, Workload
 
 LABEL_SERVICE = "dev.millrace.service"
@@ -319,17 +318,6 @@ class DockerTarget(pulumi.ComponentResource, Target):
     def _labels(self, service: str, workload: str | None = None) -> dict[str, str]:
         labels = {LABEL_STACK: self.stack_label, LABEL_SERVICE: service}
         return labels | ({LABEL_WORKLOAD: workload} if workload else {})
-
-
-def name_prefix(project: str, stack: str) -> str:
-    """What the names of everything of a stack start with on the engine, without the hyphen that follows."""
-    return _slug(f"{project}-{stack}")
-
-
-def _slug(text: str) -> str:
-    """The text as part of a name on the engine; texts that differ stay different."""
-    slug = re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
-    return slug if slug == text else f"{slug}-{zlib.crc32(text.encode()):08x}"
 
 
 def _duration(seconds: int) -> str:

@@ -140,6 +140,31 @@ def engine_of(target: DockerTarget) -> Engine:
     return engine(_props(target))
 
 
+def stop_host(address: str, *, private_key: str, host_key: str, data: str, device: str) -> str | None:
+    """Stop all containers and the engine of a host that the program made, and unmount its data volume.
+
+    Returns why that could not be done, in one line, or None.
+    """
+    from millrace.engine import Engine, EngineError, HostSettings
+    from millrace.host import stop
+
+    ssh_options.make_folder()
+    options = ssh_options.arguments(
+        address,
+        key_file=ssh_key.file_of(private_key),
+        key_is_placed=True,
+        host_key=" ".join(host_key.split()[:2]),
+    )
+    engine = Engine(HostSettings(host=address, ssh_options=options, ssh_key=private_key))
+    try:
+        stop(engine, data, device)
+    except EngineError as error:
+        return str(error)
+    finally:
+        engine.close()
+    return None
+
+
 def materials(target: DockerTarget) -> dict[str, str]:
     """PEM texts for an engine behind TLS, by the names the providers use."""
     if target.host.startswith("ssh://"):

@@ -163,3 +163,39 @@ class Former(pulumi.CustomResource):
     ) -> None:
         props = {"value": pulumi.Output.secret(value), "keep": keep, "former": None}
         super().__init__("millrace:core:Former", name, props, opts)
+
+
+class Kept(pulumi.CustomResource):
+    """A value that stays until ``until`` changes; see ``provider/millrace/kept.py``."""
+
+    kept: pulumi.Output[str]
+
+    def __init__(
+        self, name: str, *, value: pulumi.Input[str], until: pulumi.Input[str], opts: pulumi.ResourceOptions
+    ) -> None:
+        props = {"value": pulumi.Output.secret(value), "until": until, "kept": None}
+        super().__init__("millrace:core:Kept", name, props, opts)
+
+
+class HostReady(pulumi.CustomResource):
+    """A host that is set up and whose engine answers; see ``provider/millrace/host.py``."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        host_id: pulumi.Input[str],
+        data: str,
+        device: str,
+        asks_again: Mapping[str, pulumi.Input[object]],
+        deadline_s: int,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        props: dict[str, pulumi.Input[object]] = {
+            "hostId": host_id,
+            "data": data,
+            "device": device,
+            "deadline": deadline_s,
+            **asks_again,
+        }
+        super().__init__("millrace:host:Ready", name, props, opts)

@@ -32,8 +32,10 @@ from urllib3.exceptions import HTTPError
 from millrace import VERSION
 from millrace.engine import Engine, EngineError, HostSettings, reason
 from millrace.former import Former
+from millrace.host import HostReady
 from millrace.image import Image
 from millrace.job import Job
+from millrace.kept import Kept
 from millrace.network import Network
 from millrace.ready import Ready
 from millrace.resources import Call, Resource, ResourceError
@@ -48,7 +50,8 @@ _BREAKS = 4
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
 RESOURCES: dict[str, Resource] = {
-    r.type_token: r for r in (Image(), Ready(), Job(), Network(), VolumeOwner(), Former())
+    r.type_token: r
+    for r in (Image(), Ready(), Job(), Network(), VolumeOwner(), Former(), Kept(), HostReady())
 }
 
 _Result = TypeVar("_Result")
