@@ -212,9 +212,15 @@ class DigitalOceanHost(pulumi.ComponentResource):
             # The reserved address comes after the Droplet in the program; its own is as good for this.
             address = (args.old_outputs or {}).get("ipv4Address")
             if old.get("size") != new.get("size") and address:
-                stop_host(
-                    f"ssh://{USER}@{address}", known["login"], known["host"], DATA, device_name(self.name)
+                problem = stop_host(
+                    f"ssh://{USER}@{address}",
+                    private_key=known["login"],
+                    host_key=known["host"],
+                    data=DATA,
+                    device=device_name(self.name),
                 )
+                if problem:
+                    pulumi.log.warn(f"{problem}; it will be turned off as by a power cut", self)
 
         return pulumi.ResourceHook("stop-before-resize", stop)
 

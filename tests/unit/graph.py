@@ -61,6 +61,7 @@ class Node:
     ignored: tuple[str, ...]
     additional_secrets: tuple[str, ...]
     custom: bool
+    hooks: frozenset[str]
 
     def __repr__(self) -> str:
         return f"<{self.type} {self.name}>"
@@ -174,6 +175,7 @@ class _Mocks(mocks.Mocks):
                 "privateKeyPemPkcs8": f"{PLANTED}-pkcs8-{name}",
                 "privateKeyOpenssh": f"{PLANTED}-ssh-{name}",
                 "publicKeyPem": f"public {name}",
+                "publicKeyOpenssh": f"ssh-ed25519 AAAA{name}\n",
             },
             "tls:index/selfSignedCert:SelfSignedCert": {"certPem": f"certificate {name}"},
             "tls:index/certRequest:CertRequest": {"certRequestPem": f"request {name}"},
@@ -181,8 +183,22 @@ class _Mocks(mocks.Mocks):
             "millrace:docker:Image": {"image": f"sha256:{name}"},
             "millrace:docker:Network": {"cidr": "10.213.0.0/27"},
             "millrace:core:Former": {"former": [f"{PLANTED}-former-{name}"]},
+            "millrace:core:Kept": {"kept": args.inputs.get("value")},
+            "digitalocean:index/droplet:Droplet": {
+                "dropletUrn": "do:droplet:4711",
+                "ipv4Address": "198.51.100.9",
+                "ipv4AddressPrivate": "10.120.0.2",
+            },
+            "digitalocean:index/volume:Volume": {"volumeUrn": f"do:volume:{name}"},
+            "digitalocean:index/reservedIp:ReservedIp": {
+                "ipAddress": "203.0.113.80",
+                "reservedIpUrn": "do:reservedip:203.0.113.80",
+            },
+            "digitalocean:index/domain:Domain": {"domainUrn": f"do:domain:{args.inputs.get('name')}"},
         }
-        return f"id-{name}", {**args.inputs, **made.get(args.typ, {})}
+        # Droplets are the only thing whose id is used as a number.
+        id_ = "4711" if args.typ == "digitalocean:index/droplet:Droplet" else f"id-{name}"
+        return id_, {**args.inputs, **made.get(args.typ, {})}
 
 
 class _Monitor(mocks.MockMonitor):
@@ -211,6 +227,11 @@ class _Monitor(mocks.MockMonitor):
                     ignored=tuple(request.ignoreChanges),
                     additional_secrets=tuple(request.additionalSecretOutputs),
                     custom=request.custom,
+                    hooks=frozenset(
+                        name
+                        for kind in request.hooks.DESCRIPTOR.fields
+                        for name in getattr(request.hooks, kind.name)
+                    ),
                 )
             )
         return response
