@@ -55,6 +55,8 @@ def setup(stack_name: str, *, development: bool = False) -> None:
             if target.is_configured(stack_name):
                 installed.wait()  # reading the target takes PyYAML
             machine = target.of_stack(stack_name, python_env.PYTHON)
+            if machine.made_by_program:
+                return
             found["docker"] = engine.ensure(machine)
             if machine.builds_images and not machine.key_is_secret:
                 base_image.ensure(machine)
@@ -68,8 +70,8 @@ def setup(stack_name: str, *, development: bool = False) -> None:
         say("pulumi", "for plain `pulumi` commands in your shell: source .envrc (or use direnv)")
     say(
         "ready",
-        f"Docker {found['docker']}, Pulumi {found['pulumi'].removeprefix('v')}, stack {stack_name} "
-        f"({time.monotonic() - start:.1f} s)",
+        f"Docker {found.get('docker', 'on the host that Pulumi makes')}, "
+        f"Pulumi {found['pulumi'].removeprefix('v')}, stack {stack_name} ({time.monotonic() - start:.1f} s)",
     )
 
 

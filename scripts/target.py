@@ -35,11 +35,14 @@ class Target:
     key_is_secret: bool = False
     """Whether the key is in the stack file, encrypted: only Pulumi can use it."""
     builds_images: bool = True
+    made_by_program: bool = False
+    """There is no host before Pulumi has made it (target digitalocean)."""
 
     @property
     def local(self) -> bool:
         """Whether it is the machine's own engine, which the scripts may install."""
-        return self.host in (None, "unix:///var/run/docker.sock", "unix:///run/docker.sock")
+        here = (None, "unix:///var/run/docker.sock", "unix:///run/docker.sock")
+        return self.host in here and not self.made_by_program
 
     def docker(self, *arguments: str) -> list[str]:
         """The command line of a docker command on this engine."""
@@ -61,6 +64,8 @@ def from_config(config: dict[str, object], environment: dict[str, str]) -> Targe
     """The target of a stack's configuration, else DOCKER_HOST, else the machine's own engine."""
     settings = config.get("millrace:target")
     target: dict[str, object] = settings if isinstance(settings, dict) else {}
+    if target.get("kind") == "digitalocean":
+        return Target(made_by_program=True, builds_images=False)
     host = target.get("host") or environment.get("DOCKER_HOST") or None
     flags = {"ca": "--tlscacert", "certificate": "--tlscert", "key": "--tlskey"}
     # No shell is between here and docker to expand a `~`.

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from components.estimates import Host
 from components.settings import DockerTarget
-from components.targets.docker import name_prefix
 from components.targets.docker_host import engine_of, ssh_arguments
 from components.targets.docker_resources import LABEL_STACK
+from components.targets.names import name_prefix
 
 _TIMEOUT_S = 20
 

@@ -424,6 +424,14 @@ def test_upstream_images_need_no_base_image() -> None:
     assert target.from_config({}, {}).builds_images
 
 
+def test_a_host_that_pulumi_makes_is_not_looked_for() -> None:
+    chosen = target.from_config({"millrace:target": {"kind": "digitalocean"}}, {"DOCKER_HOST": "tcp://x:1"})
+    assert chosen.made_by_program
+    assert not chosen.local
+    assert not chosen.builds_images
+    assert not target.from_config({}, {}).made_by_program
+
+
 # The salt filter
 
 

@@ -15,7 +15,7 @@ from components import schema
 from components.problems import SettingsError
 from components.settings import from_config, load
 
-STACKS = [Path("Pulumi.dev.yaml")]
+STACKS = sorted(Path(__file__).parents[2].glob("Pulumi.*.yaml"))
 
 
 @pytest.fixture(scope="module")
