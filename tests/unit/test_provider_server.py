@@ -223,7 +223,8 @@ def test_the_program_and_the_provider_agree_on_names() -> None:
 
     assert (LABEL_STACK, LABEL_IDENTITY) == (target.LABEL_STACK, target.LABEL_IDENTITY)
     names = ("Image", "Ready", "Job", "Network", "VolumeOwner")
-    assert set(RESOURCES) == {f"millrace:docker:{n}" for n in names} | {"millrace:core:Former"}
+    others = {"millrace:core:Former", "millrace:core:Kept", "millrace:host:Ready"}
+    assert set(RESOURCES) == {f"millrace:docker:{n}" for n in names} | others
 
 
 # -- the process

@@ -225,9 +225,9 @@ def test_a_key_in_the_settings_reaches_the_state_as_a_secret_only() -> None:
     assert not [text for node in graph.nodes for text in plain_texts(node.inputs) if BODY in text]
 
 
-def made_host(settings: Settings) -> DockerTarget:
+def made_host(settings: Settings, host: None) -> DockerTarget:
     """A target on a host that the program makes: all that is known of it are outputs."""
-    host = docker_host.ssh_host(
+    made = docker_host.ssh_host(
         user="millrace",
         address=pulumi.Output.from_input("192.0.2.7"),
         port=2022,
@@ -235,7 +235,7 @@ def made_host(settings: Settings) -> DockerTarget:
         host_key=pulumi.Output.from_input(f"{HOST_KEY} root@new\n"),
         after=[pulumi.CustomResource("test:index:Reachable", "gate", {})],
     )
-    return DockerTarget(settings, host=host)
+    return DockerTarget(settings, host=made)
 
 
 def test_a_host_that_the_program_makes(monkeypatch: pytest.MonkeyPatch) -> None:
