@@ -16,8 +16,12 @@ up: ## Install what is missing and bring the platform up (STACK=dev)
 	@$(RUN) up --stack $(STACK)
 
 .PHONY: preview
-preview: ## Show what `make up` would change
-	@$(RUN) up --command preview --stack $(STACK)
+preview: ## Show what `make up` would change, in words (STACK="staging prod", STACK=all)
+	@$(RUN) preview --stack "$(STACK)"
+
+.PHONY: drift
+drift: ## Show what was changed by hand since the last `make up`
+	@$(RUN) drift --stack $(STACK)
 
 .PHONY: estimate
 estimate: ## Show what the platform will need of its host
@@ -40,7 +44,7 @@ test: ## Run every check: lint, types, unit and integration tests
 	@$(RUN) check all $(ARGS)
 
 .PHONY: lint
-lint: ## Check format, style, types and shell scripts
+lint: ## Check format, style, types, shell scripts and workflows
 	@$(RUN) check lint
 
 .PHONY: unit

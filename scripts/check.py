@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
-from scripts import packages, python_env
+from scripts import gitlab, packages, python_env, toolchain
 from scripts.console import main, say
 from scripts.setup import locked, setup
 from scripts.versions import ROOT
@@ -36,7 +37,7 @@ def _is_shell(file: Path) -> bool:
 
 
 def lint() -> bool:
-    """Format, lint, types and shell scripts; all are run, whatever the first one says."""
+    """Format, lint, types, shell scripts and workflows; all are run, whatever the first one says."""
     folders = [name for name in ("components", "provider", "scripts") if (ROOT / name).is_dir()]
     checks = {
         "format": ["ruff", "format", "--check", "--quiet", "--output-format=concise", "."],
@@ -47,12 +48,40 @@ def lint() -> bool:
     if scripts:
         checks["shell"] = ["shellcheck", "--severity=style", "--external-sources", *scripts]
     results = [_check(name, command) for name, command in checks.items()]
-    return all(results)
+    return all([*results, workflows()])
+
+
+def workflows() -> bool:
+    """GitHub's workflows by actionlint, GitLab's pipelines by their JSON schema, the written one too."""
+    files = sorted(str(file) for file in (ROOT / ".github" / "workflows").glob("*.yml"))
+    if files:
+        # Built once from its Go module, in seconds.
+        toolchain.build([toolchain.ACTIONLINT])
+    shellcheck = python_env.command("shellcheck")
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "environments.yml"
+        written.write_text(gitlab.pipeline(["one", "two"], ["two"]))
+        schema = [
+            "check-jsonschema",
+            "--quiet",
+            "--builtin-schema=vendor.gitlab-ci",
+            "--data-transform=gitlab-ci",
+        ]
+        return all(
+            [
+                _check(
+                    "workflows",
+                    [str(toolchain.ACTIONLINT.output), "-no-color", "-shellcheck", shellcheck, *files],
+                ),
+                _check("pipelines", [*schema, str(ROOT / ".gitlab-ci.yml"), str(written)]),
+            ]
+        )
 
 
 def _check(name: str, command: list[str]) -> bool:
     start = time.monotonic()
-    code = subprocess.run([python_env.command(command[0]), *command[1:]], cwd=ROOT).returncode
+    program = command[0] if "/" in command[0] else python_env.command(command[0])
+    code = subprocess.run([program, *command[1:]], cwd=ROOT).returncode
     say(name, f"{'ok' if code == 0 else 'FAILED'} ({time.monotonic() - start:.1f} s)")
     return code == 0
 

@@ -16,7 +16,8 @@ from scripts.versions import CACHE, ROOT
 STATE = CACHE / "state"
 PASSPHRASE = CACHE / "passphrase"
 _SALTS = CACHE / "salts"
-_LOCAL_BACKEND = "file://./.millrace/state"
+LOCAL_BACKEND = "file://./.millrace/state"
+"""The backend in Pulumi.yaml; the scripts make its folder and passphrase."""
 _PASSPHRASE_VARIABLES = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 
 
@@ -26,7 +27,7 @@ def _project() -> str:
 
 def uses_local_state() -> bool:
     """Whether the stacks live in this checkout, not in a backend of the user's choice."""
-    return "PULUMI_BACKEND_URL" not in os.environ and _LOCAL_BACKEND in _project()
+    return "PULUMI_BACKEND_URL" not in os.environ and LOCAL_BACKEND in _project()
 
 
 def file_of(stack: str) -> Path:
@@ -45,18 +46,56 @@ def prepare(stack: str) -> None:
         raise SetupError(f"stack {stack}: there is no Pulumi.{stack}.yaml (there is: {known or 'none'})")
     install_filter()
     if not uses_local_state():
-        if subprocess.run([pulumi_cli.COMMAND, "stack", "select", "--create", stack], cwd=ROOT).returncode:
-            raise SetupError(f"stack {stack}: Pulumi could not open it, its message is above")
+        _open(stack)
         return
     STATE.mkdir(parents=True, exist_ok=True)
     STATE.chmod(0o700)
-    _make_passphrase()
+    if not secrets_provider(stack) or secrets_provider(stack) == "passphrase":
+        _make_passphrase()
     if not _exists(stack):
         _init(stack)
     elif stack == "dev" and not _selected():
         _pulumi("stack", "select", stack)
     _save_salt(stack)
     _settle_index(stack)
+
+
+def secrets_provider(stack: str) -> str:
+    """Who encrypts the stack's secrets, by its file: a key service's address, or nothing for the default."""
+    found = re.search(r"^secretsprovider:\s*[\"']?([^\s\"'#]+)", file_of(stack).read_text(), re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def _provider_options(stack: str) -> list[str]:
+    # Pulumi takes the provider of a stack that it makes from this option, not from the stack's file.
+    provider = secrets_provider(stack)
+    return ["--secrets-provider", provider] if provider else []
+
+
+def _open(stack: str) -> None:
+    """Select a stack of a backend of the user's choice, made when it is not there yet.
+
+    Raises:
+        SetupError: Pulumi can't, in its own words.
+    """
+    done = subprocess.run(
+        [
+            pulumi_cli.COMMAND,
+            "stack",
+            "select",
+            "--create",
+            stack,
+            "--non-interactive",
+            *_provider_options(stack),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.strip().splitlines() if line.strip()] or ["no message"]
+        raise SetupError(f"stack {stack}: Pulumi could not open it: {lines[-1].removeprefix('error: ')}")
 
 
 def _make_passphrase() -> None:
@@ -90,13 +129,13 @@ def _init(stack: str) -> None:
     file = file_of(stack)
     before = file.read_text()
     select = [] if stack == "dev" else ["--no-select"]
-    _pulumi("stack", "init", stack, *select)
-    # Pulumi also reformats the file: keep the text, add only its salt.
-    salt = _salt_line(file.read_text())
-    if salt and not _salt_line(before):
+    _pulumi("stack", "init", stack, *select, *_provider_options(stack))
+    # Pulumi also reformats the file: keep the text, add only its salt or its encrypted key.
+    lines = [line for key in _WRITTEN if (line := _line(file.read_text(), key)) and not _line(before, key)]
+    if lines:
         file.write_text(before if before.endswith("\n") or not before else before + "\n")
         with file.open("a") as handle:
-            handle.write(salt)
+            handle.writelines(lines)
     say("stack", f"{stack} created")
 
 
@@ -113,9 +152,17 @@ def _pulumi(*arguments: str) -> None:
         raise SetupError(f"pulumi {' '.join(arguments)}: {lines[-1].removeprefix('error: ')}")
 
 
-def _salt_line(text: str) -> str:
-    found = re.search(r"^encryptionsalt:.*", text, re.MULTILINE)
+_WRITTEN = ("encryptedkey", "encryptionsalt")
+"""What Pulumi adds to a stack's file when it makes the stack."""
+
+
+def _line(text: str, key: str) -> str:
+    found = re.search(rf"^{key}:.*", text, re.MULTILINE)
     return found.group() + "\n" if found else ""
+
+
+def _salt_line(text: str) -> str:
+    return _line(text, "encryptionsalt")
 
 
 def _save_salt(stack: str) -> None:

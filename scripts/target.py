@@ -117,10 +117,15 @@ def of_stack(stack: str, python: Path) -> Target:
 
     A stack file that can't be read counts as empty here: the program reports its mistakes far better.
     """
+    return from_config(config_of(stack, python), dict(os.environ))
+
+
+def config_of(stack: str, python: Path) -> dict[str, object]:
+    """What the stack's file has under ``config``; nothing when it can't be read."""
     file = ROOT / f"Pulumi.{stack}.yaml"
-    config: dict[str, object] = {}
     if file.exists() and python.exists():
         read = subprocess.run([python, "-c", _READ, file], capture_output=True, text=True)
         if read.returncode == 0:
-            config = json.loads(read.stdout)
-    return from_config(config, dict(os.environ))
+            found: dict[str, object] = json.loads(read.stdout)
+            return found
+    return {}

@@ -110,6 +110,13 @@ COMPOSE_PLUGIN = Part(
 )
 
 
+ACTIONLINT = Part(
+    name="actionlint",
+    package="github.com/rhysd/actionlint/cmd/actionlint",
+    output=BIN / "actionlint",
+)
+
+
 def _environment() -> dict[str, str]:
     environment = {
         "GOFLAGS": os.environ.get("GOFLAGS", "-buildvcs=false"),

@@ -1,4 +1,4 @@
-"""`make up`, `preview` and `down`: setup, then Pulumi, then the table of URLs."""
+"""`make up` and `down`: setup, then Pulumi, then the table of URLs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import os
 import signal
 import subprocess
 
-from scripts import data, pulumi_cli, urls
-from scripts.console import main, say
+from scripts import access, data, environments, pulumi_cli, urls
+from scripts.console import SetupError, main, say
 from scripts.setup import setup
 from scripts.versions import ROOT
 
 _COMMANDS = {
     # Nobody reads a preview that is not asked about; it would run the program twice.
     "up": ["up", "--yes", "--skip-preview"],
-    "preview": ["preview", "--diff"],
     "down": ["destroy", "--yes", "--skip-preview"],
 }
 
@@ -25,6 +24,10 @@ def _main() -> int:
     parser.add_argument("--stack", default="dev")
     parser.add_argument("--command", choices=sorted(_COMMANDS), default="up")
     options = parser.parse_args()
+    access.settle()
+    if environments.state_is_elsewhere(options.stack):
+        # A new state would make a second platform beside the one that runs.
+        raise SetupError(environments.NO_STATE.format(stack=options.stack))
     setup(options.stack)
     command = _COMMANDS[options.command]
     if options.command == "up":

@@ -31,6 +31,8 @@ from components.workload import File, Job, Limits, Volume, Workload
 
 LABEL_SERVICE = "dev.millrace.service"
 LABEL_WORKLOAD = "dev.millrace.workload"
+LABEL_DATA = "dev.millrace.data"
+"""``false`` on a volume that holds nothing but what can be made again; the summary of a preview reads it."""
 
 _ANY, _LOOPBACK = "0.0.0.0", "127.0.0.1"
 
@@ -275,7 +277,10 @@ class DockerTarget(pulumi.ComponentResource, Target):
                 name=f"{self.prefix}-{resource_name}",
                 labels=[
                     docker.VolumeLabelArgs(label=key, value=value)
-                    for key, value in self._labels(scope.key, name).items()
+                    for key, value in {
+                        **self._labels(scope.key, name),
+                        **({} if volume.data else {LABEL_DATA: "false"}),
+                    }.items()
                 ],
                 opts=child_opts(
                     scope.parent,
