@@ -1,9 +1,13 @@
-"""The estimate of a stack as a table: ``python -m components.estimate_table STACK``."""
+"""The estimate of a stack as a table: ``python -m components.estimate_table STACK [--json]``."""
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -53,7 +57,22 @@ def _costs(found: Estimate) -> list[str]:
     return [*lines, f"{found.monthly_usd:>10.2f}  all"]
 
 
-def _main(stack: str) -> int:
+def document(found: Estimate) -> dict[str, Any]:
+    """All of it for other programs, sums included; of the host only what it has to offer."""
+    values = dataclasses.asdict(found)
+    if found.host is not None:
+        host = found.host
+        values["host"] = {"name": host.name, "memory_mib": host.memory_mib, "disk_mb": host.disk_mb}
+    sums = ("memory_mib", "limit_mib", "disk_mb", "monthly_usd")
+    return values | {name: getattr(found, name) for name in sums}
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stack")
+    parser.add_argument("--json", action="store_true", help="for programs; problems are part of it")
+    options = parser.parse_args()
+    stack: str = options.stack
     project = str(yaml.safe_load(Path("Pulumi.yaml").read_text())["name"])
     try:
         settings = read(Path(f"Pulumi.{stack}.yaml"))
@@ -65,6 +84,9 @@ def _main(stack: str) -> int:
         print(f"error: Pulumi.{stack}.yaml: {reason}", file=sys.stderr)
         return 1
     found = judged(settings, project, stack)
+    if options.json:
+        print(json.dumps(document(found)))
+        return 0
     print(table(found))
     for line in found.warnings:
         print(f"warning: {line}")
@@ -74,4 +96,4 @@ def _main(stack: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:]))
+    sys.exit(_main())

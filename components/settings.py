@@ -249,6 +249,18 @@ class Capacity(Model):
     """Memory to keep for the host itself: system, Docker engine, jobs, in MiB."""
 
 
+class Policies(Model):
+    """What the policy pack holds this stack to, beyond what it asks of every stack."""
+
+    production: bool | None = None
+    """Whether this is a production stack: data is protected, pulled images have digests. Without it, stacks
+    called prod or production are."""
+    digests: bool | None = None
+    """Whether pulled images need a digest; without it, in production they do."""
+    docker_socket: tuple[Name, ...] = ()
+    """Services whose containers may mount the Docker engine's socket, which makes them root on the host."""
+
+
 def _tls(value: object) -> object:
     return {"mode": value} if isinstance(value, str) else value
 
@@ -280,6 +292,8 @@ class PlatformSettings(Model):
     """PEM file with more CAs to trust in builds and in containers that call out."""
     network: Network = Network()
     """Internal networks."""
+    policies: Policies = Policies()
+    """Rules for this stack; see docs/policies.md."""
     capacity: Capacity = Capacity()
     """What the host has to have for this stack; see docs/estimates.md."""
     protect_data: bool = False

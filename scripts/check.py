@@ -38,7 +38,7 @@ def _is_shell(file: Path) -> bool:
 
 def lint() -> bool:
     """Format, lint, types, shell scripts and workflows; all are run, whatever the first one says."""
-    folders = [name for name in ("components", "provider", "scripts") if (ROOT / name).is_dir()]
+    folders = [name for name in ("components", "policies", "provider", "scripts") if (ROOT / name).is_dir()]
     checks = {
         "format": ["ruff", "format", "--check", "--quiet", "--output-format=concise", "."],
         "lint": ["ruff", "check", "--quiet", "--output-format=concise", "."],

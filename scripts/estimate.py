@@ -14,6 +14,7 @@ from scripts.versions import ROOT
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stack", default="dev")
+    parser.add_argument("--json", action="store_true", help="for programs; problems are part of it")
     options = parser.parse_args()
     with locked():
         requirements = python_env.missing(development=False)
@@ -21,6 +22,8 @@ def _main() -> int:
             python_env.create()
             python_env.install(requirements)
     command = [str(python_env.PYTHON), "-m", "components.estimate_table", options.stack]
+    if options.json:
+        command.append("--json")
     return subprocess.run(command, cwd=ROOT).returncode
 
 

@@ -15,10 +15,9 @@ import sys
 from scripts import access, environments, events, python_env, results, summary
 from scripts.console import SetupError, main
 from scripts.setup import setup
-from scripts.versions import CACHE, ROOT
+from scripts.versions import CACHE, POLICIES, ROOT
 
 FOLDER = CACHE / "preview"
-POLICIES = ROOT / "policies" / "run"
 
 _NO_PLUGIN = re.compile(
     r"(?:no resource plugin|could not load plugin for|resource plugin) '?(?:pulumi-resource-)?([a-z-]+)",
@@ -34,9 +33,7 @@ def preview(name: str) -> summary.Summary:
         setup(name)
     except SetupError as error:
         return summary.impossible(name, f"it cannot be previewed here: {error}")
-    command = ["preview", "--json", "--stack", name, "--non-interactive"]
-    if POLICIES.exists():
-        command += ["--policy-pack", str(POLICIES.relative_to(ROOT))]
+    command = ["preview", "--json", "--stack", name, "--non-interactive", *POLICIES]
     code, output, messages = results.run(command, what=f"preview of {name}")
     report = events.parse(output)
     if missing := _missing_plugin(report.errors, messages):

@@ -10,11 +10,11 @@ import subprocess
 from scripts import access, data, environments, pulumi_cli, urls
 from scripts.console import SetupError, main, say
 from scripts.setup import setup
-from scripts.versions import ROOT
+from scripts.versions import POLICIES, ROOT
 
 _COMMANDS = {
     # Nobody reads a preview that is not asked about; it would run the program twice.
-    "up": ["up", "--yes", "--skip-preview"],
+    "up": ["up", "--yes", "--skip-preview", *POLICIES],
     "down": ["destroy", "--yes", "--skip-preview"],
 }
 

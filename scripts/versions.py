@@ -16,6 +16,9 @@ DOCKER_MINIMUM = "20.10"
 
 PLUGINS = ("docker", "random", "tls")
 
+POLICIES = ("--policy-pack", "policies/run")
+"""Options of `pulumi preview` and `up` with which the project's rules are checked."""
+
 
 def parse(text: str) -> tuple[int, ...]:
     """The leading dotted number of a version: ``v3.256.0-alpha`` is (3, 256, 0); () when there is none."""

@@ -24,7 +24,7 @@ import yaml
 from docker.models.containers import Container
 
 ROOT = Path(__file__).resolve().parents[2]
-LINKED = ("components", "configs", "images", "provider", "pipelines", "__main__.py", ".venv")
+LINKED = ("components", "configs", "images", "policies", "provider", "pipelines", "__main__.py", ".venv")
 DOMAIN = "data.localhost"
 # Another run of the tests on the same engine has other names.
 PROJECT = f"mrt{os.getpid()}"

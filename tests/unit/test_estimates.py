@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from graph import Graph, platform, run
 
 from components import footprints
-from components.estimate_table import table
+from components.estimate_table import document, table
 from components.estimates import Estimate, Host, estimate
 from components.fit import judged as judged_stack
 from components.images import CATALOGUE, built_reference, pulled_reference
@@ -352,3 +353,13 @@ def test_a_droplet_has_a_monthly_bill() -> None:
     assert "USD A MONTH" in text
     assert f"{found.monthly_usd:.2f}  all" in text
     assert estimate(settings(**SMALL)).costs == ()
+
+
+def test_other_programs_get_all_of_it_as_json() -> None:
+    found = judged(host(memory_mib=600))
+    values = json.loads(json.dumps(document(found)))
+    assert values["memory_mib"] == found.memory_mib
+    assert values["problems"] == list(found.problems)
+    assert values["services"][0]["service"] == found.services[0].service
+    assert values["host"] == {"name": "Docker engine h", "memory_mib": 600, "disk_mb": 10**6}
+    assert json.loads(json.dumps(document(estimate(settings(**SMALL)))))["host"] is None
