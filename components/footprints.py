@@ -33,6 +33,7 @@ MEMORY: Mapping[tuple[str, str], Footprint] = {
     ("airflow", "dag_processor"): Footprint(idle=177),
     ("airflow", "triggerer"): Footprint(idle=185),
     ("delta-sharing", "delta_sharing"): Footprint(idle=45),
+    ("demo", "shop_simulator"): Footprint(idle=28),
     ("jupyter", "jupyter"): Footprint(idle=72),
     # Half of the limit is Java's heap, of which a young broker has used a part.
     ("kafka", ""): Footprint(idle=180, of_limit=0.09),
@@ -73,6 +74,7 @@ BUILT_MB: Mapping[str, int] = {
     "kafka-setup": 5,
     "delta-sharing": 186,
     "airflow": 513,
+    "demo": 57,
     "trino": 489,
     "superset": 582,
     "spark": 462,
