@@ -32,7 +32,8 @@ def preview(name: str) -> summary.Summary:
     try:
         setup(name)
     except SetupError as error:
-        return summary.impossible(name, f"it cannot be previewed here: {error}")
+        reason = f"it cannot be previewed here: {error}"
+        return summary.impossible(name, reason, estimate=_estimate(name))
     command = ["preview", "--json", "--stack", name, "--non-interactive", *POLICIES]
     code, output, messages = results.run(command, what=f"preview of {name}")
     report = events.parse(output)
@@ -41,7 +42,7 @@ def preview(name: str) -> summary.Summary:
             f"it cannot be previewed here: Pulumi's plugin {missing} is not installed, "
             "and its download site does not answer"
         )
-        return summary.impossible(name, reason)
+        return summary.impossible(name, reason, estimate=_estimate(name))
     if code and not (report.errors or report.violations):
         report = results.with_error(report, messages)
     return summary.of_preview(name, report, _estimate(name))
@@ -64,8 +65,7 @@ def _is_about_absence(line: str) -> bool:
 
 def _estimate(name: str) -> results.Json | None:
     """What the stack needs, by the settings; None when they can't be read, the program says why then."""
-    command = [str(python_env.PYTHON), "-m", "scripts.estimate", "--stack", name, "--json"]
-    return results.json_of(command)
+    return results.json_of([str(python_env.PYTHON), "-m", "scripts.needs", name])
 
 
 def _children(names: list[str]) -> list[summary.Summary]:

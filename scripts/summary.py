@@ -109,9 +109,16 @@ def of_drift(stack: str, report: Report) -> Summary:
     return Summary(stack=stack, headline=f"drift: {shown}", body=body, failed=True, loss=bool(gone))
 
 
-def impossible(stack: str, reason: str, *, headline: str = "not previewed") -> Summary:
-    """The summary of an environment that cannot be looked at from here."""
-    return Summary(stack=stack, headline=headline, body=prose(reason), failed=True, impossible=True)
+def impossible(
+    stack: str,
+    reason: str,
+    *,
+    headline: str = "not previewed",
+    estimate: Mapping[str, Any] | None = None,
+) -> Summary:
+    """The summary of an environment that cannot be looked at from here; its needs are known all the same."""
+    body = "\n\n".join(part for part in (prose(reason), _estimate(estimate)) if part)
+    return Summary(stack=stack, headline=headline, body=body, failed=True, impossible=True)
 
 
 def together(summaries: Sequence[Summary], title: str) -> str:
@@ -265,9 +272,14 @@ def _estimate(estimate: Mapping[str, Any] | None) -> str:
     if host and host.get("memory_mib"):
         memory += f", of {_gib(host['memory_mib'])} that {prose(host['name'])} has"
     lines.append(memory)
+    if estimate.get("disk_mb"):
+        disk = f"- Disk: {_gb(estimate['disk_mb'])} still to be stored"
+        free = f", of {_gb(host['disk_mb'])} that are free" if host and host.get("disk_mb") else ""
+        lines.append(disk + free)
     if estimate.get("costs"):
         unknown = [cost["what"] for cost in estimate["costs"] if cost.get("monthly_usd") is None]
-        total = f"- Cost: {estimate['monthly_usd']:.2f} USD a month before tax"
+        day = f", prices of {estimate['prices_of'][0]}" if estimate.get("prices_of") else ""
+        total = f"- Cost: {estimate['monthly_usd']:.2f} USD a month before tax{day}"
         parts = [
             f"{prose(cost['what'])} {cost['monthly_usd']:.2f}"
             for cost in estimate["costs"]
@@ -279,6 +291,10 @@ def _estimate(estimate: Mapping[str, Any] | None) -> str:
     lines += [f"- **{prose(problem)}**" for problem in estimate.get("problems") or ()]
     lines += [f"- {prose(warning)}" for warning in estimate.get("warnings") or ()]
     return "\n".join(lines)
+
+
+def _gb(mb: float) -> str:
+    return f"{mb:.0f} MB" if mb < 1000 else f"{mb / 1000:.1f} GB"
 
 
 def _gib(mib: float) -> str:

@@ -76,21 +76,20 @@ def test_from_nothing_to_no_change(checkout: Checkout) -> None:
     assert "## `tiny`: no changes" in preview(checkout)
 
 
-def test_changed_limit(checkout: Checkout, config: dict[str, Any]) -> None:
-    checkout.configure(_STACK, {**config, "postgres": {"memory_mib": 320}})
+def test_a_limit_changes_a_service_comes_and_one_goes_with_its_data(
+    checkout: Checkout, config: dict[str, Any]
+) -> None:
+    changed = {key: value for key, value in config.items() if key != "postgres"}
+    changed["proxy"] = {**config["proxy"], "memory_mib": 160}
+    changed["object_store"] = {"memory_mib": 384, "buckets": [{"name": "raw"}]}
+    checkout.configure(_STACK, changed)
     text = preview(checkout)
-    assert "memory limit (MiB): `256` → `320`" in text
-    assert "CAUTION" not in text
-
-
-def test_a_service_comes_and_one_goes_with_its_data(checkout: Checkout, config: dict[str, Any]) -> None:
-    others = {key: value for key, value in config.items() if key != "postgres"}
-    checkout.configure(_STACK, {**others, "object_store": {"buckets": [{"name": "raw"}]}})
-    text = preview(checkout)
-    assert "- created: volume `object-store-data`" in text
     first = text.split("\n\n")[1]
     assert first.startswith("> [!CAUTION]\n> **Data would be lost**")
     assert "**volume `postgres-data` of postgres is deleted, and everything in it is lost**" in first
+    assert "- created: volume `object-store-data`" in text
+    (proxy,) = [line for line in text.splitlines() if line.startswith("- container `proxy` ")]
+    assert "memory limit (MiB): `128` → `160`" in proxy
 
 
 def test_a_policy_refuses(checkout: Checkout, config: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from scripts import environments, events, preview, results, summary, words
+from scripts import environments, events, needs, preview, results, summary, words
 from scripts.console import SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -244,7 +244,7 @@ def test_what_holds_data_or_carries_the_platform_is_loud(type_: str, words_: str
 
 def test_needs() -> None:
     estimate = {
-        "memory_mib": 5400, "limit_mib": 12595, "monthly_usd": 68.0,
+        "disk_mb": 12126, "memory_mib": 5400, "limit_mib": 12595, "monthly_usd": 68.0,
         "host": {"name": "Droplet s-4vcpu-8gb", "memory_mib": 7900},
         "costs": [
             {"what": "Droplet s-4vcpu-8gb", "monthly_usd": 48.0},
@@ -258,6 +258,21 @@ def test_needs() -> None:
     assert "- Cost: 68.00 USD a month before tax (Droplet s-4vcpu-8gb 48.00, volume 200 GiB 20.00)" in text
     assert "- Without a known price: snapshots" in text
     assert "- **it needs more than it has**" in text
+
+
+def test_needs_of_a_rented_host(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the stack file of production has it; nobody is asked for it."""
+    assert needs._main("prod") == 0
+    found = json.loads(capsys.readouterr().out)
+    shown = summary.impossible("prod", "no plugin", estimate=found).markdown
+    assert shown.startswith("## `prod`: not previewed\n\nno plugin\n\n### Needs\n\n- Memory: ")
+    assert re.search(
+        r"^- Disk: [\d.]+ GB still to be stored, of [\d.]+ GB that are free$", shown, re.MULTILINE
+    )
+    cost = re.search(
+        r"^- Cost: ([\d.]+) USD a month before tax, prices of \d{4}-\d\d-\d\d", shown, re.MULTILINE
+    )
+    assert cost and float(cost[1]) == pytest.approx(found["monthly_usd"]) and float(cost[1]) > 50
 
 
 def test_a_failed_program_is_told_with_its_words() -> None:
@@ -366,6 +381,7 @@ def test_one_that_was_asked_for_must_be_looked_at(checkout: Path, monkeypatch: p
         raise SetupError("Docker: no engine answers at ssh://stage")
 
     monkeypatch.setattr(preview, "setup", refuse)
+    monkeypatch.setattr(preview, "_estimate", lambda name: None)
     monkeypatch.setattr("sys.argv", ["preview", "--stack", "staging", "--quiet"])
     assert preview._main() == 1
     saved = json.loads((checkout / "preview" / "staging.json").read_text())
