@@ -372,11 +372,10 @@ def terminal(markdown: str, *, colour: bool) -> str:
     text = re.sub(r"^\|[-:|]+\|\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^#+ (.*)$", r"**\1**", text, flags=re.MULTILINE)
     text = re.sub(r"^```\w*\n", "", text, flags=re.MULTILINE)
-    text = _aligned(text)
     text = re.sub(r"\\([\\`*_{}\[\]<>#|~])", "\x00\\1", text)
     text = re.sub(r"(?<!\x00)`", "", text)
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
-    text = re.sub(r"\*\*(.+?)\*\*", rf"{bold}\1{plain}", text)
+    text = _aligned(re.sub(r"\*\*(.+?)\*\*", rf"{bold}\1{plain}", text))
     return re.sub(r"\n{3,}", "\n\n", text.replace("\x00", "").replace("\u200b", ""))
 
 
@@ -386,13 +385,18 @@ def _aligned(text: str) -> str:
     table: list[list[str]] = []
     for line in [*text.splitlines(), ""]:
         if line.startswith("| "):
-            table.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+            table.append([cell.strip() for cell in re.split(r"(?<!\x00)\|", line)[1:-1]])
             continue
         if table:
-            widths = [max(len(row[i]) if i < len(row) else 0 for row in table) for i in range(len(table[0]))]
-            out += [
-                "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=False)).rstrip() for row in table
-            ]
+            widths = [max(_width(row[i]) for row in table if i < len(row)) for i in range(len(table[0]))]
+            for row in table:
+                cells = [c + " " * (w - _width(c)) for c, w in zip(row, widths, strict=False)]
+                out.append("  ".join(cells).rstrip())
             table = []
         out.append(line)
     return "\n".join(out)
+
+
+def _width(cell: str) -> int:
+    """Characters that a terminal shows."""
+    return len(re.sub(r"\x1b\[\d+m|\x00|\u200b", "", cell))

@@ -15,7 +15,7 @@ import yaml
 from tests.integration.stack import PROJECT, ROOT, Run
 
 _COPIED = ("scripts", "Makefile", "requirements.txt", "requirements-dev.txt")
-_LINKED = ("components", "configs", "images", "provider", "__main__.py", ".venv", "toolchain")
+_LINKED = ("components", "policies", "configs", "images", "provider", "__main__.py", ".venv", "toolchain")
 
 
 class Checkout:
