@@ -245,7 +245,7 @@ class Capacity(Model):
 
     enforce: bool = True
     """Refuse a preview or `up` of what cannot fit the host; with false that is only a warning."""
-    reserve_mib: Annotated[Int, Field(ge=0, le=64 * 1024)] = 512
+    reserve_mib: Annotated[Int, Field(ge=0, le=1024 * 1024)] = 512
     """Memory to keep for the host itself: system, Docker engine, jobs, in MiB."""
 
 
