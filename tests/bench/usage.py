@@ -40,7 +40,7 @@ def measure(stack: Stack) -> list[Usage]:
     """Every service of an idle stack, a minute after it came up; last a line for what several share."""
     time.sleep(_SETTLE_S)
     containers = stack.containers()
-    memory = _memory(containers)
+    used = memory(containers)
     layers = _layers(stack, containers)
     sizes = {layer: _disk(layer) for layer in {layer for own in layers.values() for layer in own}}
     users: defaultdict[str, set[str]] = defaultdict(set)
@@ -54,7 +54,7 @@ def measure(stack: Stack) -> list[Usage]:
             Usage(
                 service=service,
                 containers=len(mine),
-                memory=sum(memory[c.name] for c in mine),
+                memory=sum(used[c.name] for c in mine),
                 limit=sum(c.attrs["HostConfig"]["Memory"] for c in mine) / 2**20,
                 image=sum(sizes[layer] for layer in layers[service]),
                 own=sum(sizes[layer] for layer in layers[service] if users[layer] == {service}),
@@ -87,8 +87,8 @@ def total_disk(usages: Iterable[Usage]) -> float:
     return sum(u.own for u in usages)
 
 
-def _memory(containers: list[Container]) -> dict[str, float]:
-    """Median of some samples of each container's memory."""
+def memory(containers: list[Container]) -> dict[str, float]:
+    """Memory of each container by name, in MiB: the median of some samples."""
     samples: defaultdict[str, list[float]] = defaultdict(list)
     for number in range(_SAMPLES):
         if number:

@@ -14,11 +14,16 @@ from typing import Any
 import pytest
 from docker.models.containers import Container
 
+from components.estimates import estimate
 from components.services import registry
+from components.settings import load
+from tests.bench.usage import memory
 from tests.integration.stack import Stack, wait_until
 
 SERVICE = "dev.millrace.service"
 KEYS = ("proxy", *registry())
+ALLOWED = 0.15
+"""By how much the memory of all services may differ from the estimate."""
 HEAL_S = 300
 """Seconds until a killed container is healthy again, with others killed beside it on two cores."""
 
@@ -91,6 +96,21 @@ def test_settings_put_back_make_the_stack_as_before(everything: Stack, settings:
     everything.up()
     everything.no_change()
     wait_healthy(everything.containers())
+
+
+def test_memory_is_near_the_estimate(everything: Stack) -> None:
+    """With all services: what a few of them use varies more. The containers are some minutes old at most."""
+    if missing := set(registry()) - set(everything.config):
+        pytest.skip(f"not all services are up: {', '.join(sorted(missing))}")
+    used = memory(everything.containers())
+    expected = estimate(load(everything.config, everything.file.name))
+    measured: defaultdict[str, float] = defaultdict(float)
+    for container in everything.containers():
+        measured[service_of(container)] += used[container.name]
+    lines = [f"{s.service:16} {s.memory_mib:6} {measured[s.service]:6.0f}" for s in expected.services]
+    print("\n".join(["service          expected measured MiB", *lines]))
+    assert {s.service for s in expected.services} == set(measured)
+    assert expected.memory_mib == pytest.approx(sum(measured.values()), rel=ALLOWED), "\n".join(lines)
 
 
 # -- healing
