@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -151,7 +152,13 @@ def _locked(job: Job, body: Callable[[Job], None]) -> dict[str, Any]:
 
 def session(name: str, run: str) -> SparkSession:
     """The session, set up for small data and tables that every reader of Delta understands."""
-    spark = SparkSession.builder.appName(name).getOrCreate()
+    builder = SparkSession.builder.appName(name)
+    keys = {"access": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY"}
+    for part, variable in keys.items():
+        if variable in os.environ:
+            # Executors have another environment, and fetch the modules of the program themselves.
+            builder = builder.config(f"spark.hadoop.fs.s3a.{part}.key", os.environ[variable])
+    spark = builder.getOrCreate()
     small = str(max(2, spark.sparkContext.defaultParallelism))
     for key, value in {
         # In UTC, days and hours are the same wherever the cluster stands.

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
+import requests
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.http.hooks.http import HttpHook
 from airflow.sdk import BaseOperator, Connection, Context, ResumableJobMixin, Variable
@@ -105,6 +106,9 @@ class SparkJob(ResumableJobMixin, BaseOperator):
         self.job, self.sources = job or program, sources
         self._driver: str | None = None
         self._killed = False
+        self._session: requests.Session | None = None
+        self._killer: requests.Session | None = None
+        self._base = ""
 
     def execute(self, context: Context) -> Any:
         """Submit the job, or find the one that a former try submitted, and wait for it."""
@@ -207,23 +211,37 @@ class SparkJob(ResumableJobMixin, BaseOperator):
         deadline = time.monotonic() + (_SILENCE_S if method == "GET" else 0)
         while True:
             try:
-                hook = HttpHook(method, "spark_default")
-                answer = hook.run(f"/v1/submissions/{path}", extra_options={"timeout": 30}, **more)
+                answer = self._client().request(method, self._url(path), timeout=30, **more)
+                answer.raise_for_status()
                 return dict(answer.json())
-            except Exception as error:
+            except requests.RequestException as error:
                 if time.monotonic() >= deadline or self._killed:
                     raise AirflowException(f"Spark's REST server does not answer: {error}") from error
                 self.log.warning("Spark's REST server does not answer, asking again: %s", error)
                 time.sleep(5)
 
+    def _client(self) -> requests.Session:
+        """A session with the token of the connection ``spark_default``."""
+        if self._session is None:
+            hook = HttpHook("GET", "spark_default")
+            self._session, self._killer = hook.get_conn(), hook.get_conn()
+            self._base = hook.base_url
+        return self._session
+
+    def _url(self, path: str) -> str:
+        return f"{self._base}/v1/submissions/{path}"
+
     def _kill(self) -> None:
         driver, self._driver = self._driver, None
-        if driver is not None:
-            self.log.info("killing %s", driver)
-            try:
-                self._request("POST", f"kill/{driver}")
-            except AirflowException as error:
-                self.log.warning("%s may still run: %s", driver, error)
+        if driver is None or self._killer is None:
+            return
+        # By a session that is there: a task that is killed is answered no more when it asks Airflow for a
+        # connection. And by one of its own: the other may be in the middle of a request.
+        self.log.info("killing %s", driver)
+        try:
+            self._killer.post(self._url(f"kill/{driver}"), timeout=4).raise_for_status()
+        except requests.RequestException as error:
+            self.log.warning("%s may still run: %s", driver, error)
 
     # -- the end
 
@@ -268,11 +286,7 @@ class SparkJob(ResumableJobMixin, BaseOperator):
         query = {"driverId": driver, "logType": "stderr", "byteLength": "6000"}
         try:
             # Pages of the cluster take the same token as its REST server.
-            answer = (
-                HttpHook("GET", "spark_default")
-                .get_conn()
-                .get(f"https://{host}:8480/log/", params=query, timeout=15)
-            )
+            answer = self._client().get(f"https://{host}:8480/log/", params=query, timeout=15)
             answer.raise_for_status()
             for line in answer.text.splitlines()[-40:]:
                 self.log.info("| %s", line)
