@@ -212,27 +212,19 @@ def dataset_of(chart: Mapping[str, Any]) -> str:
 
 
 def datasets(wanted: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What datasets there have to be, by name. Where charts call a column differently the first counts."""
+    """What datasets there have to be, by name. Where charts call a column differently the first counts.
+
+    All are of SQL: as a table itself, a dataset would keep people from making their own of that table.
+    """
     found: dict[str, dict[str, Any]] = {}
     for chart in (chart for dashboard in wanted for chart in charts_of(dashboard)):
-        *place, name = chart["table"].split(".") if chart["table"] else [chart["id"]]
-        catalog, schema = [None, None, *place][-2:]
-        dataset = found.setdefault(
-            dataset_of(chart),
-            {
-                "source": chart["data_source"],
-                "catalog": catalog,
-                "schema": schema,
-                "name": name,
-                "sql": None if chart["table"] else chart["query"],
-                "columns": {},
-            },
-        )
+        about = {"source": chart["data_source"], "name": chart["table"] or chart["id"], "sql": chart["query"]}
+        dataset = found.setdefault(dataset_of(chart), {**about, "columns": {}})
         values = {column["column"] for column in chart["y"]}
         shown = [chart["x"], chart["series"], *chart["y"], *chart["columns"]]
         for column in (column for column in shown if column):
-            about = dataset["columns"].setdefault(column["column"], {"title": column["title"], "value": True})
-            about["value"] = about["value"] and column["column"] in values
+            known = dataset["columns"].setdefault(column["column"], {"title": column["title"], "value": True})
+            known["value"] = known["value"] and column["column"] in values
     return found
 
 
@@ -325,7 +317,6 @@ def _dataset(name: str, wanted: Mapping[str, Any], sources: Mapping[str, int]) -
         db.session.add(dataset)
     with db.session.no_autoflush:
         dataset.database_id = sources[wanted["source"]]
-        dataset.catalog, dataset.schema = wanted["catalog"], wanted["schema"]
         dataset.table_name, dataset.sql = wanted["name"], wanted["sql"]
         dataset.is_managed_externally = True
         dataset.extra = _text({_NOTE: name})

@@ -266,24 +266,16 @@ def test_superset_charts_of_a_table_share_a_dataset_with_all_columns_they_show(t
         "shop/orders-in-all", "shop/orders-by-day", "presto/lake.retail.branch_performance",
     }  # fmt: skip
     table = found["presto/lake.retail.branch_performance"]
-    assert (table["catalog"], table["schema"], table["name"]) == ("lake", "retail", "branch_performance")
-    assert table["sql"] is None
+    assert (table["name"], table["sql"]) == (
+        "lake.retail.branch_performance", 'SELECT * FROM "lake"."retail"."branch_performance"',
+    )  # fmt: skip
     assert table["columns"] == {
         "branch": {"title": "Branch", "value": False},
         "average_delivery_hours": {"title": "Delivery (hours)", "value": True},
         "revenue": {"title": "Revenue (EUR)", "value": False},
     }
     query = found["shop/orders-in-all"]
-    assert (query["source"], query["schema"], query["sql"]) == (
-        "postgres/shop", None, "SELECT count(*) AS orders FROM orders",
-    )  # fmt: skip
-    near = superset.datasets(
-        dashboards([str(write(tmp_path, changed("lake.retail.branch", "public.branch")))])
-    )
-    assert [near["presto/public.branch_performance"][key] for key in ("catalog", "schema")] == [
-        None,
-        "public",
-    ]
+    assert (query["source"], query["sql"]) == ("postgres/shop", "SELECT count(*) AS orders FROM orders")
 
 
 def test_superset_numbers_are_stable_and_unlike() -> None:
