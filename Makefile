@@ -63,6 +63,10 @@ format: ## Format the Python code
 schema: ## Write the JSON Schema of the settings into configs/
 	@.venv/bin/python -m components.schema
 
+.PHONY: digests
+digests: ## Ask the registries for the digests of the official images
+	@$(RUN) digests
+
 .PHONY: lock
 lock: ## Pin the Python packages anew from requirements*.in
 	@$(RUN) lock

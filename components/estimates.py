@@ -146,7 +146,7 @@ def _services(
         jobs = [j for j in planned.jobs if j.service == service]
         images_mb = 0
         for reference, size, is_built in _images(settings, [*workloads, *jobs]):
-            if reference not in seen and reference not in there.images:
+            if reference not in seen and not {reference, _by_digest(reference)} & there.images:
                 images_mb += size
                 built += size if is_built else 0
             seen.add(reference)
@@ -194,6 +194,13 @@ def _built(name: str) -> Iterator[tuple[str, int, bool]]:
     for base in CATALOGUE[name].bases.values():
         yield from _built(base)
     yield built_reference(name), BUILT_MB.get(name, UNKNOWN_IMAGE_MB), True
+
+
+def _by_digest(reference: str) -> str:
+    """``name@digest`` of ``name:tag@digest``: the engine lists what it pulled by both without the tag."""
+    name, at, digest = reference.partition("@")
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}{at}{digest}" if at else reference
 
 
 def _volumes(workloads: Iterable[PlannedWorkload]) -> Iterator[tuple[str, int]]:

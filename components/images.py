@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,6 +12,9 @@ from pathlib import Path
 IMAGES = Path("images")
 """Build context of every image, relative to the project's folder (an absolute path would differ by
 checkout and show up as a change)."""
+
+DIGESTS = Path("configs/image-digests.json")
+"""Digests of official images by reference, as their registries told `make digests`; it need not be there."""
 
 _SCRIPTS = "common"
 SHARED = (_SCRIPTS, "ca")
@@ -118,9 +122,17 @@ def upstream_reference(name: str, mirror: str | None) -> str:
     if upstream is None:
         raise KeyError(name)
     if mirror is None:
-        return upstream
+        digest = None if "@" in upstream else digests().get(upstream)
+        return f"{upstream}@{digest}" if digest else upstream
     path = upstream.split("/", 1)[1].partition("@")[0]
     return f"{mirror.rstrip('/')}/{path}"
+
+
+@cache
+def digests() -> Mapping[str, str]:
+    """What :data:`DIGESTS` holds."""
+    found: dict[str, str] = json.loads(DIGESTS.read_text()) if DIGESTS.is_file() else {}
+    return found
 
 
 def pulled_reference(name: str, *, upstream: bool, override: str | None, mirror: str | None) -> str | None:

@@ -95,8 +95,8 @@ def image_pinned(resource: Resource, stack: Stack) -> Iterator[str]:
         yield f"{what} - name an exact version"
     elif stack.digests:
         yield (
-            f"{reference} has no digest, which this stack asks for - write {reference}@sha256:…, or set "
-            f"millrace:policies.digests to false"
+            f"{reference} has no digest, which this stack asks for - run `make digests`, write "
+            f"{reference}@sha256:…, or set millrace:policies.digests to false"
         )
 
 
