@@ -332,6 +332,13 @@ def test_environments_are_told_by_their_files(checkout: Path) -> None:
     assert [name for name, e in found.items() if e.deployed] == ["prod", "staging"]
 
 
+def test_the_documentation_shows_environments_that_are_there() -> None:
+    block = (ROOT / "docs" / "environments.md").read_text().split("```text\n")[1].split("```")[0]
+    for line in block.splitlines():
+        name, where = line.split()
+        assert environments.read(name).where == where
+
+
 def test_stacks_are_chosen_by_name(checkout: Path) -> None:
     assert environments.chosen("all") == ["dev", "prod", "staging"]
     assert environments.chosen("prod, dev") == ["prod", "dev"]
