@@ -1,9 +1,8 @@
 """Serves rules to the Pulumi engine by way of pulumi-policy.
 
 Two things the engine tells are dropped by pulumi-policy 1.21 before a rule sees them: which values are
-secret, and the stack's configuration. And it decodes each resource anew for each policy, which takes seconds
-where there are hundreds of both. Its servicer is extended here to do better; the rest of the protocol stays
-its own.
+secret, and the stack's configuration. Its servicer is extended here to pass them on; the rest of the protocol
+stays its own.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def _is_wide(source: str) -> bool:
         network = ipaddress.ip_network(source, strict=False)
     except ValueError:
         return False  # a tag, a load balancer, another group
-    return network.prefixlen < _WIDEST[network.version] and not network.is_private
+    return network.prefixlen < _WIDEST[network.version]
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -12,12 +12,12 @@ import pulumi
 import pytest
 from graph import Graph, platform, run
 
-from components import footprints
+from components import estimates, footprints
 from components.estimate_table import document, table
 from components.estimates import Estimate, Host, estimate
 from components.fit import judged as judged_stack
 from components.images import CATALOGUE, built_reference, pulled_reference
-from components.plan import plan
+from components.plan import Plan, plan
 from components.platform import Platform
 from components.services import registry
 from components.settings import Settings, load
@@ -40,6 +40,22 @@ def everything() -> dict[str, Any]:
 
 def host(**changes: Any) -> Host:
     return Host(**{"name": "Docker engine h", "memory_mib": 64 * 1024, "disk_mb": 10**6, **changes})
+
+
+_plans: dict[str, Plan] = {}
+
+
+@pytest.fixture(autouse=True)
+def plans_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most tests look at the same few platforms."""
+
+    def kept(asked: Settings) -> Plan:
+        key = asked.model_dump_json()
+        if key not in _plans:
+            _plans[key] = plan(asked)
+        return _plans[key]
+
+    monkeypatch.setattr(estimates, "plan", kept)
 
 
 # -- the plan
