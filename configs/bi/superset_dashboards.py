@@ -289,20 +289,26 @@ def _chart(chart: Mapping[str, Any], dataset: Any) -> Any:
     from superset.models.slice import Slice
 
     number = number_of("chart", chart["id"])
+    form = {**params(chart), "datasource": f"{dataset.id}__table"}
+    values = {
+        "slice_name": chart["title"],
+        "description": chart["description"],
+        "viz_type": form["viz_type"],
+        "datasource_id": dataset.id,
+        "datasource_type": "table",
+        "datasource_name": dataset.table_name,
+        "params": _text(form),
+        "query_context": _text(query_context(chart, form, dataset.id)),
+        "is_managed_externally": True,
+    }
     made = db.session.query(Slice).filter_by(uuid=number).one_or_none()
     if made is None:
-        made = Slice(uuid=number)
+        # Whole at once: any look at another row would write what there is of it.
+        made = Slice(uuid=number, **values)
         db.session.add(made)
-    form = {**params(chart), "datasource": f"{dataset.id}__table"}
-    with db.session.no_autoflush:
-        made.slice_name = chart["title"]
-        made.description = chart["description"]
-        made.viz_type = form["viz_type"]
-        made.datasource_id, made.datasource_type = dataset.id, "table"
-        made.datasource_name = dataset.table_name
-        made.params = _text(form)
-        made.query_context = _text(query_context(chart, form, dataset.id))
-        made.is_managed_externally = True
+    else:
+        for key, value in values.items():
+            setattr(made, key, value)
     return made
 
 

@@ -371,7 +371,7 @@ def test_rotation_users_databases_and_dashboards_are_followed(web: Web, dataset:
     assert "data source ada's: no key that is still known reads its password; emptied" in output
     assert "data source Postgres shop: no key that is still known reads its password; emptied" in output
     ada = Superset(web, "ada")
-    assert _titles(ada) == {"Sales", "Ada's"}
+    assert _titles(ada) == {"Sales", "Regions", "Ada's"}
     assert Superset(web, "uma").charts("sales")["Sales by region"] == shared
     ada.json("DELETE", f"/api/v1/dashboard/{mine}")
     assert ada.sources().keys() >= {"Postgres shop", "Postgres archive", "ada's"}
