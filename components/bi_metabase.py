@@ -84,7 +84,11 @@ def _server(bi: Bi) -> Workload:
             "JAVA_TIMEZONE": bi.context.platform.settings.time_zone,
             "MB_DB_TYPE": "postgres",
             "MB_DB_CONNECTION_URI": pulumi.Output.concat(
-                "jdbc:postgresql://", database.host, f":{database.port}/{database.path}?{options}"
+                "jdbc:postgresql://",
+                database.host,
+                ":",
+                pulumi.Output.from_input(database.port).apply(str),
+                f"/{database.path}?{options}",
             ),
             "MB_DB_USER": database.user,
             "MB_PLUGINS_DIR": f"{_STATE}/plugins",

@@ -124,7 +124,7 @@ def _server(bi: Bi, common: tuple[File, ...]) -> Workload:
         env=_env(_STATE),
         files=(
             *common,
-            *tls_files(bi.certificate()),
+            *tls_files(bi.certificate(), bi.trusted),
             File(path=f"{_FOLDER}/gunicorn_config.py", content=render("bi/gunicorn_config.py")),
         ),
         # Results of charts: gone, they are asked for again.
@@ -153,7 +153,7 @@ def _setup(bi: Bi, common: tuple[File, ...]) -> Job:
         env=_env("/tmp/superset"),
         files=(
             *common,
-            ca_file(bi.context.platform.authority.certificate),
+            ca_file(bi.trusted),
             *(
                 File(path=f"{_FOLDER}/{name}", content=render(f"bi/{name}"))
                 for name in ("superset_setup.py", "superset_dashboards.py")

@@ -113,7 +113,7 @@ class ManagedPostgres(Model):
     """Size of a node."""
     nodes: Annotated[Int, Field(ge=1, le=3)] = 1
     """1, or 2 or 3 with standby nodes."""
-    version: Literal["14", "15", "16", "17"] = "15"
+    version: Literal["15", "16", "17"] = "15"
     """Major version; a higher one is an upgrade in place, a lower one is refused by DigitalOcean."""
     storage_gib: Annotated[Int, Field(ge=10, le=20000)] | None = None
     """Storage in GiB; without it what belongs to the size. It can grow later, never shrink."""
@@ -213,8 +213,26 @@ def problems(settings: Settings, target: DigitalOceanTarget) -> Iterator[Problem
     for key in sorted(target.managed - settings.services.keys()):
         name = "spaces" if key == "object_store" else key
         yield Problem(("target", name), f"service {key} is off - add the key {key}, or remove this")
+    yield from _of_containers(settings, target)
     if target.spaces is not None and target.spaces.region is None and target.region not in SPACES_REGIONS:
         yield Problem(
             ("target", "spaces", "region"),
             f"missing - {target.region} has no Spaces; write one such as {SPACES_REGIONS[0]}",
         )
+
+
+# What a cluster has of its own, by size or by its provider.
+_CONTAINERS_ONLY = {
+    "postgres": (
+        "cpus", "image", "images", "loopback_port", "max_connections", "memory_mib", "parameters"
+    ),
+}  # fmt: skip
+
+
+def _of_containers(settings: Settings, target: DigitalOceanTarget) -> Iterator[Problem]:
+    """Settings of a service that mean its containers."""
+    for key in sorted(target.managed & settings.services.keys()):
+        own = settings.services[key]
+        for name in _CONTAINERS_ONLY.get(key, ()):
+            if name in own.model_fields_set and getattr(own, name) is not None:
+                yield Problem((key, name), f"a managed cluster does not have it (target.{key}) - remove it")

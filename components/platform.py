@@ -11,6 +11,7 @@ from components.certificates import Certificate, CertificateAuthority
 from components.checks import ROTATE_ALL, consumers_of, demands_of, needs_of, order
 from components.connection import Connection
 from components.credentials import Credential
+from components.managed import ManagedServer, stand_in
 from components.proxy import Edge
 from components.service import Context, Login, Published, Service
 from components.services import registry
@@ -18,6 +19,8 @@ from components.settings import Settings
 from components.targets import Target
 from components.targets.docker import DockerTarget
 from components.targets.hosts import Host, host_of
+
+_ANY_PORT = 65535
 
 
 class Platform:
@@ -102,6 +105,23 @@ class Platform:
             if demand.consumer == consumer and demand.request == request:
                 return self._services[service].connect(demand)
         raise LookupError(f"{consumer} does not declare the need {request!r} of {service}")
+
+    def managed(self, key: str) -> ManagedServer | None:
+        """The server that the target's provider runs in place of a service's containers, if it does."""
+        if key not in self.settings.managed:
+            return None
+        return self.host.server(key) if self.host else stand_in(_ANY_PORT)
+
+    def trusted(self, key: str) -> pulumi.Output[str]:
+        """CAs that a service's containers verify servers with: the platform's, then those of managed ones."""
+        uses = sorted({need.service for need in needs_of(self.settings, key)})
+        servers = [server for name in uses if (server := self.managed(name)) is not None]
+        own = self.authority.certificate
+        if not servers:
+            return own
+        return pulumi.Output.all(own, *(server.ca_certificate for server in servers)).apply(
+            lambda found: "".join(f"{text.strip()}\n" for text in found)
+        )
 
     # -- outputs
 

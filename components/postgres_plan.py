@@ -180,11 +180,16 @@ def _init(folder: Path, database: str) -> Iterator[InitFile]:
             yield InitFile(name=path.name, text=text)
 
 
-def setup_sql(planned: Plan) -> str:
-    """SQL for psql, as superuser, that makes the plan true; running it again changes nothing."""
+def setup_sql(planned: Plan, *, managed: bool = False, admin_database: str = "postgres") -> str:
+    """SQL for psql, as superuser, that makes the plan true; running it again changes nothing.
+
+    With ``managed`` as the administrator of a managed cluster, who may make roles and databases, no more.
+    """
     return render(
         "postgres/setup.sql.j2",
         plan=planned,
+        managed=managed,
+        admin_database=admin_database,
         ident=ident,
         literal=literal,
         wanted_roles=literal(json.dumps([r.name for r in planned.roles])),

@@ -179,6 +179,11 @@ class Service(pulumi.ComponentResource):
         """Address of the service through the proxy, or of another host of the domain."""
         return self.context.platform.settings.public_url(self.hostname if host is None else host)
 
+    @property
+    def trusted(self) -> pulumi.Output[str]:
+        """CAs that its containers verify servers with, as one PEM text."""
+        return self.context.platform.trusted(self.key)
+
     def credential(self, name: str) -> Credential:
         """The credential ``<service>/<name>``, made once."""
         if name not in self._credentials:
@@ -268,15 +273,15 @@ def dns_name(key: str) -> str:
     return key.replace("_", "-")
 
 
-def tls_files(certificate: Certificate) -> tuple[File, File, File]:
-    """Certificate, key and CA as files in :data:`TLS_FOLDER`."""
+def tls_files(certificate: Certificate, trusted: pulumi.Input[str] | None = None) -> tuple[File, File, File]:
+    """Certificate, key and CA (or all CAs that are trusted) as files in :data:`TLS_FOLDER`."""
     return (
         File(path=f"{TLS_FOLDER}/tls.crt", content=certificate.certificate),
         File(path=f"{TLS_FOLDER}/tls.key", content=certificate.key, secret=True),
-        ca_file(certificate.authority.certificate),
+        ca_file(certificate.authority.certificate if trusted is None else trusted),
     )
 
 
 def ca_file(certificate: pulumi.Input[str]) -> File:
-    """The platform's CA as a file, for clients."""
+    """The platform's CA, or several in one text, as a file for clients."""
     return File(path=f"{TLS_FOLDER}/ca.crt", content=certificate)

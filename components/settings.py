@@ -315,6 +315,11 @@ class PlatformSettings(Model):
         """``:8443`` where URLs must name the port, nothing for 443."""
         return "" if self.proxy.https_port == 443 else f":{self.proxy.https_port}"
 
+    @property
+    def managed(self) -> frozenset[str]:
+        """Keys of services that the target's provider runs in place of containers."""
+        return self.target.managed if isinstance(self.target, DigitalOceanTarget) else frozenset()
+
     def public_url(self, host: str) -> str:
         """Address of a host through the proxy, without a path; ``""`` is the domain itself."""
         fqdn = f"{host}.{self.domain}" if host else self.domain

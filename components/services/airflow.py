@@ -296,7 +296,7 @@ class Airflow(Service):
     def _database_files(self) -> tuple[File, File]:
         uri = airflow_config.database_uri(self._database)
         return (
-            ca_file(self.context.platform.authority.certificate),
+            ca_file(self.trusted),
             File(path=f"{RUN}/database", content=uri, secret=True),
         )
 

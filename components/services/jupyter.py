@@ -94,7 +94,7 @@ class Jupyter(Service):
             command=("sh", f"{_CONFIG}/start.sh"),
             user=_UID,
             files=(
-                *tls_files(self.certificate()),
+                *tls_files(self.certificate(), self.trusted),
                 *(File(path=f"{_CONFIG}/{name}", content=render(f"jupyter/{name}")) for name in scripts),
                 File(path=f"{_CONFIG}/lib/millrace.py", content=render("jupyter/millrace.py")),
                 File(path=f"{_FOLDER}/proxy", content=proxy, secret=True),

@@ -8,8 +8,8 @@ from typing import Any
 import pulumi
 
 from components.connection import Connection
+from components.managed import ManagedServer
 from components.postgres_plan import (
-    Plan,
     init_sql,
     passwords_sql,
     plan,
@@ -64,6 +64,11 @@ class Postgres(Service):
         return False
 
     @classmethod
+    def calls_out(cls, settings: PostgresSettings, platform: Settings) -> bool:
+        """The setup job, when the server is elsewhere."""
+        return cls.key in platform.managed
+
+    @classmethod
     def check(
         cls, settings: PostgresSettings, demands: Sequence[Demand], platform: Settings
     ) -> Iterable[Problem]:
@@ -73,6 +78,11 @@ class Postgres(Service):
     def build(self) -> None:
         """Server and setup job."""
         self._plan = plan(self.settings, self.context.demands)
+        self._managed = self.context.platform.managed(self.key)
+        if self._managed is not None:
+            self.ready.extend(self._managed.ready)
+            self.run(self._managed_setup(self._managed), after=self._managed.ready)
+            return
         certificate = self.certificate()
         server = self.deploy(self._server(tls_files(certificate)))
         superuser = self.certificate("superuser", client=_SUPERUSER_NAME)
@@ -101,16 +111,23 @@ class Postgres(Service):
 
     def connections(self) -> Mapping[str, Any]:
         """Each database with the roles that may use it, inside the network and on the host's loopback."""
+        host, port_inside = self._address
         out: dict[str, Any] = {
-            "host": self.hostname,
-            "port": _PORT,
-            "databases": self._offer(self.hostname, _PORT),
+            "host": host,
+            "port": port_inside,
+            "databases": self._offer(host, port_inside),
         }
         if port := self.settings.loopback_port:
             out["loopback"] = {"host": "127.0.0.1", "port": port, "databases": self._offer("127.0.0.1", port)}
         return out
 
     # -- parts
+
+    @property
+    def _address(self) -> tuple[pulumi.Input[str], pulumi.Input[int]]:
+        if self._managed is not None:
+            return self._managed.host, self._managed.port
+        return self.hostname, _PORT
 
     def _server(self, tls: tuple[File, ...]) -> Workload:
         settings = self.settings
@@ -152,31 +169,65 @@ class Postgres(Service):
         )
 
     def _setup(self, client_files: tuple[File, ...], triggers: Sequence[pulumi.Output[str]]) -> Job:
-        planned: Plan = self._plan
-        files = [
-            *client_files,
+        owners = self._init_owners()
+        return self._job(
+            script={"tls_folder": TLS_FOLDER, "managed": False},
+            sql=setup_sql(self._plan),
+            files=client_files,
+            env={"PGHOST": self.hostname, "PGPORT": str(_PORT)},
+            logins={owner: self.credential(owner).password for owner in owners},
+            triggers=tuple(triggers),
+        )
+
+    def _managed_setup(self, server: ManagedServer) -> Job:
+        """The same on a cluster that somebody else runs, as its administrator, who is no superuser."""
+        owners = self._init_owners()
+        return self._job(
+            script={"managed": True, "admin_user": server.user, "admin_database": server.database},
+            sql=setup_sql(self._plan, managed=True, admin_database=server.database),
+            files=(ca_file(server.ca_certificate),),
+            env={"PGHOST": server.host, "PGPORT": pulumi.Output.from_input(server.port).apply(str)},
+            logins={
+                server.user: server.password,
+                **{owner: self.credential(owner).password for owner in owners},
+            },
+            triggers=(server.instance,),
+            egress=True,
+        )
+
+    def _job(
+        self,
+        *,
+        script: Mapping[str, object],
+        sql: str,
+        files: tuple[File, ...],
+        env: Mapping[str, pulumi.Input[str]],
+        logins: Mapping[str, pulumi.Output[str]],
+        triggers: tuple[pulumi.Input[str], ...],
+        egress: bool = False,
+    ) -> Job:
+        databases = self._plan.init_databases
+        found = [
+            *files,
             File(
                 path=f"{_FOLDER}/setup.sh",
-                content=render(
-                    "postgres/setup.sh.j2", tls_folder=TLS_FOLDER, databases=planned.init_databases
-                ),
+                content=render("postgres/setup.sh.j2", databases=databases, **script),
             ),
-            File(path=f"{_FOLDER}/setup.sql", content=setup_sql(planned)),
+            File(path=f"{_FOLDER}/setup.sql", content=sql),
             File(path=f"{_FOLDER}/passwords.sql", content=self._passwords(), secret=True),
         ]
-        env = {
-            "PGHOST": self.hostname,
-            "PGPORT": str(_PORT),
+        own = {
+            **env,
             "PGSSLMODE": "verify-full",
             "PGSSLROOTCERT": f"{TLS_FOLDER}/ca.crt",
             "PGCONNECT_TIMEOUT": "10",
         }
-        if planned.init_databases:
-            env["PGPASSFILE"] = f"{_FOLDER}/pgpass"
-            files.append(File(path=f"{_FOLDER}/pgpass", content=self._pgpass(), secret=True))
-        for database in planned.init_databases:
-            files.append(File(path=f"{_FOLDER}/{database.name}.init.sql", content=init_sql(database)))
-            files += [
+        if logins:
+            own["PGPASSFILE"] = f"{_FOLDER}/pgpass"
+            found.append(File(path=f"{_FOLDER}/pgpass", content=_pgpass(logins), secret=True))
+        for database in databases:
+            found.append(File(path=f"{_FOLDER}/{database.name}.init.sql", content=init_sql(database)))
+            found += [
                 File(path=f"{_FOLDER}/init/{database.name}/{file.name}", content=file.text)
                 for file in database.init
             ]
@@ -185,13 +236,19 @@ class Postgres(Service):
             image="postgres",
             command=("sh", f"{_FOLDER}/setup.sh"),
             user=_UID,
-            env=env,
-            files=tuple(files),
+            env=own,
+            files=tuple(found),
             limits=Limits(memory_mib=128, cpus=self.settings.cpus),
-            triggers=tuple(triggers),
+            triggers=triggers,
             # Init SQL may load data.
-            timeout_s=900 if planned.init_databases else 120,
+            timeout_s=900 if databases else 120,
+            egress=egress,
         )
+
+    def _init_owners(self) -> list[str]:
+        # Init SQL runs in sessions that really are the owner's: after SET ROLE a file, or a trigger that it
+        # fires, could go back to being superuser.
+        return sorted({database.owner for database in self._plan.init_databases})
 
     def _passwords(self) -> pulumi.Output[str]:
         roles = [role.name for role in self._plan.roles]
@@ -205,33 +262,35 @@ class Postgres(Service):
             )
         )
 
-    def _pgpass(self) -> pulumi.Output[str]:
-        # Init SQL runs in sessions that really are the owner's: after SET ROLE a file, or a trigger that it
-        # fires, could go back to being superuser.
-        owners = sorted({database.owner for database in self._plan.init_databases})
-        passwords = [self.credential(owner).password for owner in owners]
-        return pulumi.Output.secret(
-            pulumi.Output.all(*passwords).apply(
-                lambda found: "".join(
-                    f"*:*:*:{owner}:{password}\n" for owner, password in zip(owners, found, strict=True)
-                )
-            )
-        )
-
-    def _connection(self, database: str, role: str, host: str | None = None, port: int = _PORT) -> Connection:
+    def _connection(
+        self,
+        database: str,
+        role: str,
+        host: pulumi.Input[str] | None = None,
+        port: pulumi.Input[int] | None = None,
+    ) -> Connection:
+        own_host, own_port = self._address
         return Connection(
             scheme="postgresql",
-            host=host or self.hostname,
-            port=port,
+            host=own_host if host is None else host,
+            port=own_port if port is None else port,
             user=role,
             password=self.credential(role).password,
             path=database,
             jdbc="postgresql",
             options={"sslmode": "verify-full"},
-            ca_certificate=self.context.platform.authority.certificate,
+            ca_certificate=self._ca,
         )
 
-    def _offer(self, host: str, port: int) -> dict[str, Any]:
+    @property
+    def _ca(self) -> pulumi.Output[str]:
+        own = self.context.platform.authority.certificate
+        if self._managed is None:
+            return own
+        # The platform's too: many a client has one file for all servers.
+        return pulumi.Output.concat(own, self._managed.ca_certificate)
+
+    def _offer(self, host: pulumi.Input[str], port: pulumi.Input[int]) -> dict[str, Any]:
         return {
             database.name: {
                 role: self._connection(database.name, role, host, port).as_output()
@@ -239,3 +298,14 @@ class Postgres(Service):
             }
             for database in self._plan.databases
         }
+
+
+def _pgpass(logins: Mapping[str, pulumi.Output[str]]) -> pulumi.Output[str]:
+    """Passwords as libpq reads them from a file."""
+    return pulumi.Output.secret(
+        pulumi.Output.all(*logins.values()).apply(
+            lambda found: "".join(
+                f"*:*:*:{user}:{password}\n" for user, password in zip(logins, found, strict=True)
+            )
+        )
+    )

@@ -208,7 +208,7 @@ class Presto(Service):
         return [_pem("client", self.certificate("internal", client="presto-internal"))]
 
     def _tls(self, certificate: Certificate) -> tuple[File, File]:
-        return _pem("server", certificate), ca_file(certificate.authority.certificate)
+        return _pem("server", certificate), ca_file(self.trusted)
 
     def _configuration(self, *, coordinator: bool) -> list[File]:
         engine = self.settings.engine

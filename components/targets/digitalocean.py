@@ -15,9 +15,11 @@ import pulumi
 import pulumi_digitalocean as do
 import pulumi_tls as tls
 
+from components.managed import ManagedServer
 from components.options import child_opts
 from components.settings import DigitalOceanTarget, Settings
 from components.targets.digitalocean_cloud_init import DATA, USER, device_name, user_data
+from components.targets.digitalocean_databases import Databases
 from components.targets.docker_host import EngineHost, ssh_host, stop_host
 from components.targets.docker_resources import HostReady, Kept, MillraceProvider
 from components.targets.names import name_prefix
@@ -66,7 +68,10 @@ class DigitalOceanHost(pulumi.ComponentResource):
         members = [self.droplet.droplet_urn, self.volume.volume_urn, self.address.reserved_ip_urn]
         members += self._dns()
         self._alerts()
-        self.members: list[pulumi.Output[str]] = members
+        self._members = members
+        self._databases = Databases(
+            parent=self, target=target, name=self.name, vpc=self.vpc, droplet=self.droplet
+        )
         self.register_outputs({})
 
     def outputs(self) -> Mapping[str, Any]:
@@ -79,6 +84,10 @@ class DigitalOceanHost(pulumi.ComponentResource):
             "private_network": self.droplet.ipv4_address_private,
         }
 
+    def server(self, key: str) -> ManagedServer | None:
+        """A managed cluster in place of a service's containers."""
+        return self._databases.server(key)
+
     def finish(self) -> None:
         """Put everything into a DigitalOcean project, once services have added what is theirs."""
         do.Project(
@@ -86,7 +95,7 @@ class DigitalOceanHost(pulumi.ComponentResource):
             name=self.name,
             description=f"Millrace stack {pulumi.get_stack()}",
             purpose="Service or API",
-            resources=self.members,
+            resources=[*self._members, *self._databases.members],
             opts=child_opts(self),
         )
 

@@ -84,6 +84,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
             prefix=self.prefix,
             pool=settings.network.pool,
             labels=self._owned("network"),
+            managed=settings.managed,
         )
         self.images = DockerImages(
             parent=self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pulumi
 
@@ -17,9 +17,9 @@ PREFIX_BITS = 27
 class DockerNetworks:
     """Makes each network once, when the first of its members is deployed.
 
-    Internal networks have no way out. A service with a published port or with egress also gets a network of
-    its own that has one; without egress it has no address translation, so that replies leave and nothing
-    else does.
+    Internal networks have no way out, but for those to a service that runs elsewhere (``managed``). A service
+    with a published port or with egress also gets a network of its own that has one; without egress it has no
+    address translation, so that replies leave and nothing else does.
     """
 
     def __init__(
@@ -30,7 +30,9 @@ class DockerNetworks:
         prefix: str,
         pool: str,
         labels: Mapping[str, pulumi.Input[str]],
+        managed: Collection[str] = (),
     ) -> None:
+        self._managed = {_dns(key) for key in managed}
         self._parent = parent
         self._millrace = millrace_provider
         self._prefix = prefix
@@ -43,11 +45,16 @@ class DockerNetworks:
         names = [scope.hostname]
         # Two hyphens, which no service has in its name: a pair never looks like a third service.
         names += [f"{_dns(consumer)}--{_dns(provider)}" for consumer, provider in scope.links]
-        networks = [self._network(f"net-{name}", internal=True) for name in names]
+        networks = [self._between(name) for name in names]
         if outside:
             kind = "egress" if egress else "publish"
             networks.append(self._network(f"net-{scope.hostname}--{kind}", internal=False, masquerade=egress))
         return [network.name for network in networks]
+
+    def _between(self, name: str) -> Network:
+        # Its provider is outside: for who consumes it, the network is the way there.
+        elsewhere = name.partition("--")[2] in self._managed
+        return self._network(f"net-{name}", internal=not elsewhere, masquerade=elsewhere)
 
     def _network(self, name: str, *, internal: bool, masquerade: bool = False) -> Network:
         if name not in self._made:

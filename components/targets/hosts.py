@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from components.managed import ManagedServer
 from components.settings import DigitalOceanTarget, Settings
 from components.targets.docker_host import EngineHost
 
@@ -16,6 +17,9 @@ class Host(Protocol):
 
     def outputs(self) -> Mapping[str, Any]:
         """The stack output ``host``."""
+
+    def server(self, key: str) -> ManagedServer | None:
+        """What runs in place of a service's containers."""
 
     def finish(self) -> None:
         """What comes once all services are there."""

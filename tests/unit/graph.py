@@ -158,6 +158,9 @@ def _python(value: Value | Struct) -> Any:
 
 class _Mocks(mocks.Mocks):
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
+        if args.token == "digitalocean:index/getDatabaseCa:getDatabaseCa":
+            # Only for a target that has managed clusters.
+            return {"certificate": f"CA of {args.args['clusterId']}\n", "id": "ca"}, None
         raise AssertionError(f"the program calls {args.token}: a preview must not")
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
@@ -194,6 +197,14 @@ class _Mocks(mocks.Mocks):
                 "ipAddress": "203.0.113.80",
                 "reservedIpUrn": "do:reservedip:203.0.113.80",
             },
+            "digitalocean:index/databaseCluster:DatabaseCluster": {
+                "privateHost": f"private-{args.inputs.get('name')}.db.ondigitalocean.com",
+                "host": "never",
+                "port": 25060.0,
+                "password": f"{PLANTED}-admin-{name}",
+                "clusterUrn": f"do:dbaas:{name}",
+            },
+            "digitalocean:index/databaseUser:DatabaseUser": {"password": f"{PLANTED}-user-{name}"},
             "digitalocean:index/domain:Domain": {"domainUrn": f"do:domain:{args.inputs.get('name')}"},
         }
         # Droplets are the only thing whose id is used as a number.
