@@ -181,15 +181,11 @@ def _sizes() -> Iterator[Size]:
 SIZES: dict[str, Size] = {size.slug: size for size in _sizes()}
 """Sizes of Droplets by slug."""
 
-# docs.digitalocean.com, pricing pages of volumes, backups and Spaces.
+# docs.digitalocean.com, pricing pages of volumes and backups.
 VOLUME_GIB_USD = 0.10
 """A GiB of block volume a month."""
 WEEKLY_BACKUPS, DAILY_BACKUPS = 0.20, 0.30
 """Backups of a Droplet's own disk, as a part of the Droplet's price. They leave volumes out."""
-SPACES_USD = 5.0
-"""Spaces for a whole team: includes 250 GiB and 1 TiB of transfer out, however many buckets."""
-SPACES_GIB_USD = 0.02
-"""A GiB in Spaces beyond those."""
 
 # A node a month. Postgres: the first plans, as lists of 2025 and 2026 have them; DigitalOcean's own page adds
 # about 1.5 % for the storage that goes with each. Kafka: the price the service was announced with for its
@@ -215,7 +211,7 @@ KAFKA_SIZES: dict[str, float | None] = {
 def monthly_cost(settings: Settings) -> list[CostLine]:
     """What a stack costs a month at DigitalOcean, line by line; nothing for other targets.
 
-    Left out: transfer beyond what is included, snapshots, what is stored in Spaces beyond 250 GiB.
+    Left out: transfer beyond what is included, and snapshots.
     """
     target = settings.target
     return list(_lines(target)) if target.kind == "digitalocean" else []
@@ -232,8 +228,6 @@ def _lines(target: DigitalOceanTarget) -> Iterator[CostLine]:
         what=f"Volume of {target.volume_gib} GiB", monthly_usd=round(target.volume_gib * VOLUME_GIB_USD, 2)
     )
     yield CostLine(what="Reserved IP", monthly_usd=0.0, note="free while it is assigned to a Droplet")
-    if target.spaces is not None:
-        yield CostLine(what="Spaces", monthly_usd=SPACES_USD, note="for all buckets of the team, 250 GiB")
     if (postgres := target.postgres) is not None:
         yield _nodes("Managed Postgres", postgres.size, postgres.nodes, POSTGRES_SIZES)
     if (kafka := target.kafka) is not None:

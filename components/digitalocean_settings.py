@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 REGIONS = (
     "ams3", "atl1", "blr1", "fra1", "lon1", "nyc1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1",
 )  # fmt: skip
-SPACES_REGIONS = ("ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo3", "sgp1", "syd1", "tor1")
 IMAGES = ("debian-12-x64", "debian-13-x64", "ubuntu-22-04-x64", "ubuntu-24-04-x64")
 """Distributions whose packages have a Docker engine that is recent enough."""
 
@@ -81,7 +80,6 @@ def _listed(known: Collection[str]) -> WithJsonSchema:
 
 
 Region = Annotated[str, _one_of(REGIONS, "region"), _listed(REGIONS)]
-SpacesRegion = Annotated[str, _one_of(SPACES_REGIONS, "region of Spaces"), _listed(SPACES_REGIONS)]
 DropletSize = Annotated[str, AfterValidator(_size)]
 DropletImage = Annotated[str, _one_of(IMAGES, "system image"), _listed(IMAGES)]
 PostgresSize = Annotated[str, _one_of(POSTGRES_SIZES, "size of managed Postgres"), _listed(POSTGRES_SIZES)]
@@ -130,17 +128,6 @@ class ManagedKafka(Model):
     """Version of Kafka."""
 
 
-class Spaces(Model):
-    """Buckets in DigitalOcean Spaces."""
-
-    region: SpacesRegion | None = None
-    """Region of the buckets; without it the target's."""
-    prefix: Annotated[
-        str, Form(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", "use lower-case letters, digits and hyphens")
-    ]
-    """Put before the names of buckets, with a hyphen: names in Spaces are unique among all customers."""
-
-
 class DigitalOceanTarget(Model):
     """A Droplet of its own with a Docker engine, whose data is on a block volume."""
 
@@ -165,7 +152,7 @@ class DigitalOceanTarget(Model):
     backups: Literal["daily", "weekly"] | None = None
     """Backups of the Droplet's own disk by DigitalOcean. Volumes are not in them."""
     protect: bool = True
-    """Refuse to delete the volume, the address, the DNS zone, buckets and managed databases."""
+    """Refuse to delete the volume, the address, the DNS zone and managed databases."""
     revision: Annotated[Int, Field(ge=1)] = 1
     """Another number replaces the Droplet: a fresh system, set up as the program does it now. Data and
     address stay."""
@@ -177,13 +164,11 @@ class DigitalOceanTarget(Model):
     """Managed Postgres instead of the container of service postgres."""
     kafka: ManagedKafka | None = None
     """Managed Kafka instead of the containers of service kafka."""
-    spaces: Spaces | None = None
-    """Spaces instead of the container of service object_store."""
 
     @property
     def managed(self) -> frozenset[str]:
         """Keys of the services that DigitalOcean runs."""
-        found = {"postgres": self.postgres, "kafka": self.kafka, "object_store": self.spaces}
+        found = {"postgres": self.postgres, "kafka": self.kafka}
         return frozenset(key for key, value in found.items() if value is not None)
 
     def zone(self, domain: str) -> str:
@@ -211,20 +196,15 @@ def problems(settings: Settings, target: DigitalOceanTarget) -> Iterator[Problem
     if settings.proxy.http_port == 22 or settings.proxy.https_port == 22:
         yield Problem(("proxy",), "port 22 is SSH's on a Droplet - choose another")
     for key in sorted(target.managed - settings.services.keys()):
-        name = "spaces" if key == "object_store" else key
-        yield Problem(("target", name), f"service {key} is off - add the key {key}, or remove this")
+        yield Problem(("target", key), f"service {key} is off - add the key {key}, or remove this")
     yield from _of_containers(settings, target)
-    if target.spaces is not None and target.spaces.region is None and target.region not in SPACES_REGIONS:
-        yield Problem(
-            ("target", "spaces", "region"),
-            f"missing - {target.region} has no Spaces; write one such as {SPACES_REGIONS[0]}",
-        )
 
 
-# What a cluster has of its own, by size or by its provider.
+# What a cluster has of its own, by size or by its provider. Postgres keeps what its setup job uses.
 _CONTAINERS_ONLY = {
+    "kafka": ("brokers", "cpus", "image", "images", "loopback_port", "memory_mib"),
     "postgres": (
-        "cpus", "image", "images", "loopback_port", "max_connections", "memory_mib", "parameters"
+        "loopback_port", "max_connections", "memory_mib", "parameters"
     ),
 }  # fmt: skip
 
@@ -236,3 +216,14 @@ def _of_containers(settings: Settings, target: DigitalOceanTarget) -> Iterator[P
         for name in _CONTAINERS_ONLY.get(key, ()):
             if name in own.model_fields_set and getattr(own, name) is not None:
                 yield Problem((key, name), f"a managed cluster does not have it (target.{key}) - remove it")
+    kafka = settings.services.get("kafka")
+    if target.kafka is not None and kafka is not None:
+        from components import kafka_managed
+
+        yield from kafka_managed.problems(kafka, target.kafka.nodes)
+        for id_ in settings.rotation:
+            if id_.startswith("kafka/"):
+                yield Problem(
+                    ("rotation", id_),
+                    "passwords of a managed Kafka cluster are its provider's - reset it in the control panel",
+                )

@@ -50,14 +50,14 @@ class KafkaAccess:
 
 @dataclass(frozen=True, kw_only=True)
 class KafkaConnection(Connection):
-    """A user of Kafka: SASL/SCRAM-SHA-512 over TLS, verified with the CA.
+    """A user of Kafka: SASL/SCRAM (with SHA-512 on brokers of ours) over TLS, verified with the CA.
 
     ``bootstrap`` lists the brokers as clients take them, ``host1:9092,host2:9092``; ``host`` and ``port`` are
     those of the first. ``group`` is a consumer group it may use; others are that, one of
     :data:`SEPARATORS`, and whatever they need.
     """
 
-    bootstrap: str
+    bootstrap: pulumi.Input[str]
     group: str
     security_protocol: str = "SASL_SSL"
     sasl_mechanism: str = "SCRAM-SHA-512"
@@ -224,7 +224,7 @@ def problems(settings: KafkaSettings, demands: Sequence[Demand], platform: Setti
     """Duplicates, unknown topics, more replicas than brokers, reserved and clashing users and ports."""
     yield from duplicates([t.name for t in settings.topics], ("topics",), "topic")
     yield from duplicates([u.name for u in settings.users], ("users",), "user")
-    yield from _topics(settings)
+    yield from _topics(settings, managed="kafka" in platform.managed)
     known = [topic.name for topic in settings.topics]
     for index, name in enumerate(settings.deleted_topics):
         if name in known:
@@ -254,7 +254,7 @@ def _known(patterns: Iterable[str], known: Sequence[str], path: tuple[PathPart, 
             yield Problem(where, f'no topic "{pattern}" among topics{nearest(pattern, known)}')
 
 
-def _topics(settings: KafkaSettings) -> Iterator[Problem]:
+def _topics(settings: KafkaSettings, *, managed: bool) -> Iterator[Problem]:
     alike: dict[str, str] = {}
     tables: dict[str, str] = {}
     for index, topic in enumerate(settings.topics):
@@ -264,7 +264,7 @@ def _topics(settings: KafkaSettings) -> Iterator[Problem]:
             yield Problem(
                 (*path, "name"), f'"{topic.name}" is too like "{other}": Kafka takes . and _ for the same'
             )
-        if topic.replication is not None and topic.replication > settings.brokers:
+        if not managed and topic.replication is not None and topic.replication > settings.brokers:
             yield Problem(
                 (*path, "replication"),
                 f"{topic.replication} copies need as many brokers, there are {settings.brokers} - "

@@ -7,7 +7,7 @@ own containers when there is none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pulumi
 
@@ -19,8 +19,7 @@ class ManagedServer:
     """A server and its administrator.
 
     ``ca_certificate`` is what clients verify it with, ``ready`` what they wait for; ``instance`` is another
-    value for another server. ``bootstrap`` is the address list of a Kafka cluster, ``passwords`` are those of
-    users that the provider itself makes.
+    value for another server.
     """
 
     host: pulumi.Input[str]
@@ -31,7 +30,32 @@ class ManagedServer:
     ca_certificate: pulumi.Input[str]
     ready: Sequence[pulumi.Resource] = ()
     instance: pulumi.Input[str] = ""
-    passwords: Mapping[str, Secret] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagedTopic:
+    """A topic of a managed Kafka cluster; ``config`` in Kafka's own words."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str | float | bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagedUser:
+    """A user of a managed Kafka cluster: topic (or pattern) -> consume, produce or produceconsume."""
+
+    name: str
+    permissions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagedContent:
+    """What was made on a Kafka cluster: the passwords that its provider chose, and what to wait for."""
+
+    passwords: Mapping[str, Secret]
+    ready: Sequence[pulumi.Resource]
 
 
 def stand_in(port: int) -> ManagedServer:

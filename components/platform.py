@@ -11,7 +11,7 @@ from components.certificates import Certificate, CertificateAuthority
 from components.checks import ROTATE_ALL, consumers_of, demands_of, needs_of, order
 from components.connection import Connection
 from components.credentials import Credential
-from components.managed import ManagedServer, stand_in
+from components.managed import ManagedContent, ManagedServer, ManagedTopic, ManagedUser, stand_in
 from components.proxy import Edge
 from components.service import Context, Login, Published, Service
 from components.services import registry
@@ -111,6 +111,12 @@ class Platform:
         if key not in self.settings.managed:
             return None
         return self.host.server(key) if self.host else stand_in(_ANY_PORT)
+
+    def managed_kafka(self, topics: Sequence[ManagedTopic], users: Sequence[ManagedUser]) -> ManagedContent:
+        """Make topics and users of a managed Kafka cluster."""
+        if self.host is None:
+            return ManagedContent(passwords={u.name: pulumi.Output.secret("") for u in users}, ready=[])
+        return self.host.kafka(topics, users)
 
     def trusted(self, key: str) -> pulumi.Output[str]:
         """CAs that a service's containers verify servers with: the platform's, then those of managed ones."""

@@ -134,14 +134,13 @@ def _secret(
 
 def _kafka(engine: Engine, connection: KafkaConnection, declared: Sequence[TopicSettings]) -> list[File]:
     values = {
-        "nodes": connection.bootstrap,
         "tables": ",".join(table_name(topic) for topic in declared),
         "folder": f"{FOLDER}/kafka",
         "engine": engine,
         "protocol": connection.security_protocol,
         "mechanism": connection.sasl_mechanism,
     }
-    found = [_secret("kafka", "kafka", values, jaas=connection.jaas)]
+    found = [_secret("kafka", "kafka", values, jaas=connection.jaas, nodes=connection.bootstrap)]
     if engine is Engine.TRINO:
         client = connection.jaas.apply(
             lambda jaas: render("presto/kafka-client.properties.j2", **values, jaas=jaas)

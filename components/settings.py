@@ -320,6 +320,12 @@ class PlatformSettings(Model):
         """Keys of services that the target's provider runs in place of containers."""
         return self.target.managed if isinstance(self.target, DigitalOceanTarget) else frozenset()
 
+    @property
+    def managed_kafka_nodes(self) -> int:
+        """Nodes of the managed Kafka cluster; 0 where there is none."""
+        kafka = self.target.kafka if isinstance(self.target, DigitalOceanTarget) else None
+        return kafka.nodes if kafka else 0
+
     def public_url(self, host: str) -> str:
         """Address of a host through the proxy, without a path; ``""`` is the domain itself."""
         fqdn = f"{host}.{self.domain}" if host else self.domain

@@ -66,7 +66,8 @@ class Cluster:
 
     ``store`` is the connection of the event logs' user, ``secret`` what all parts authenticate with,
     ``tokens`` the key that tokens are signed with, ``url`` and ``history_url`` the public addresses of the
-    pages, ``certificate`` makes the one of a host. ``official`` says that the image is not the built one.
+    pages, ``certificate`` makes the one of a host, ``trusted`` are the CAs that servers are verified with.
+    ``official`` says that the image is not the built one.
     """
 
     settings: SparkSettings
@@ -77,6 +78,7 @@ class Cluster:
     url: str
     history_url: str
     certificate: Callable[[str], Certificate]
+    trusted: pulumi.Input[str]
     official: bool
     maven_mirror: str | None
 
@@ -237,7 +239,7 @@ class Cluster:
                 **(env or {}),
             },
             files=(
-                *tls_files(certificate),
+                *tls_files(certificate, self.trusted),
                 self._script("start.sh"),
                 self._script("truststore.sh"),
                 self._script("probe.py"),

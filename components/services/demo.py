@@ -114,7 +114,7 @@ class Demo(Service):
             user=_UID,
             env={"PGSSLROOTCERT": f"{TLS_FOLDER}/ca.crt"},
             files=(
-                ca_file(self._shop.ca_certificate),
+                ca_file(self.trusted),
                 File(path=f"{_ETC}/plan.json", content=json.dumps(plan, indent=1) + "\n"),
                 File(path=f"{_RUN}/database", content=self._shop.uri, secret=True),
                 File(path=f"{_RUN}/kafka.json", content=_json(broker), secret=True),
@@ -139,7 +139,7 @@ class Demo(Service):
             command=(_PYTHON, "-m", "sources", "seed"),
             user=_UID,
             files=(
-                ca_file(store.ca_certificate),
+                ca_file(self.trusted),
                 File(path=f"{_ETC}/seed.json", content=json.dumps(plan, indent=0, sort_keys=True) + "\n"),
                 File(path=f"{_RUN}/object-store.json", content=_json(access), secret=True),
             ),

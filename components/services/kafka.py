@@ -9,7 +9,9 @@ from typing import Any
 import pulumi
 import pulumi_random as random
 
+from components import kafka_managed
 from components.certificates import Certificate
+from components.connection import Secret
 from components.kafka_plan import (
     controllers,
     heap_mib,
@@ -18,6 +20,7 @@ from components.kafka_plan import (
     user_names,
 )
 from components.kafka_settings import CONSOLE, KafkaConnection, KafkaSettings, problems
+from components.managed import ManagedContent
 from components.options import child_opts
 from components.problems import Problem
 from components.service import TLS_FOLDER, Demand, Login, Service, ca_file
@@ -46,6 +49,7 @@ _FOLDER = "/run/millrace/kafka"
 _CONSOLE_FOLDER = "/run/millrace/console"
 # Not the official image's own folder: see components.workload.Volume.
 _DATA = "/var/lib/millrace/kafka"
+_MANAGED_MECHANISM = "SCRAM-SHA-256"
 _BROKER_NAME = "kafka-broker"
 """Common name of the brokers' certificates, by which they know each other."""
 _ADMIN_NAME = "kafka-admin"
@@ -82,7 +86,17 @@ class Kafka(Service):
         return problems(settings, demands, platform)
 
     def build(self) -> None:
-        """Brokers, setup job, console."""
+        """Brokers, setup job, console; or topics and users on a cluster that somebody else runs."""
+        self._content: ManagedContent | None = None
+        self._managed = self.context.platform.managed(self.key)
+        if self._managed is not None:
+            nodes = self.context.platform.settings.managed_kafka_nodes
+            self._content = self.context.platform.managed_kafka(
+                kafka_managed.topics(self.settings, nodes),
+                kafka_managed.users(self.settings, self.context.demands),
+            )
+            self.ready += [*self._managed.ready, *self._content.ready]
+            return
         self._hosts = [f"{self.hostname}-{node}" for node in self._nodes]
         self._bootstrap = [f"{host}:{_CLIENT}" for host in self._hosts]
         self._cluster_id = random.RandomId(
@@ -95,6 +109,10 @@ class Kafka(Service):
         if self.settings.console:
             # It has no login of its own: services that use Kafka must not reach it past the proxy.
             self.deploy(self._console(), after=[done], links=())
+
+    def credential_outputs(self) -> Mapping[str, pulumi.Output[str]]:
+        """Passwords by user, whoever chose them."""
+        return super().credential_outputs() if self._content is None else self._content.passwords
 
     def connect(self, demand: Demand) -> KafkaConnection:
         """The consumer's user."""
@@ -114,12 +132,12 @@ class Kafka(Service):
     def connections(self) -> Mapping[str, Any]:
         """Where clients find the brokers, how they log in, and what each user may do."""
         out: dict[str, Any] = {
-            "bootstrap": ",".join(self._bootstrap),
+            "bootstrap": self._addresses,
             "security_protocol": "SASL_SSL",
-            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_mechanism": "SCRAM-SHA-512" if self._managed is None else _MANAGED_MECHANISM,
             "users": {
                 user.name: {
-                    "password": self.credential(user.name).password,
+                    "password": self._password(user.name),
                     "read": list(user.read),
                     "write": list(user.write),
                     "groups": list(user.groups),
@@ -135,15 +153,40 @@ class Kafka(Service):
     # -- parts
 
     def _connection(self, user: str, group: str) -> KafkaConnection:
+        own = self.context.platform.authority.certificate
+        if self._managed is not None:
+            return KafkaConnection(
+                scheme="kafka",
+                host=self._managed.host,
+                port=self._managed.port,
+                user=user,
+                password=self._password(user),
+                bootstrap=self._addresses,
+                group=group,
+                sasl_mechanism=_MANAGED_MECHANISM,
+                # The platform's too: many a client has one file for all servers.
+                ca_certificate=pulumi.Output.concat(own, self._managed.ca_certificate),
+            )
         return KafkaConnection(
             scheme="kafka",
             host=self._hosts[0],
             port=_CLIENT,
             user=user,
-            password=self.credential(user).password,
-            bootstrap=",".join(self._bootstrap),
+            password=self._password(user),
+            bootstrap=self._addresses,
             group=group,
-            ca_certificate=self.context.platform.authority.certificate,
+            ca_certificate=own,
+        )
+
+    def _password(self, user: str) -> Secret:
+        return self.credential(user).password if self._content is None else self._content.passwords[user]
+
+    @property
+    def _addresses(self) -> pulumi.Input[str]:
+        if self._managed is None:
+            return ",".join(self._bootstrap)
+        return pulumi.Output.concat(
+            self._managed.host, ":", pulumi.Output.from_input(self._managed.port).apply(str)
         )
 
     @property

@@ -70,6 +70,7 @@ class Spark(Service):
             url=self.public_url("spark"),
             history_url=self.public_url("spark-history"),
             certificate=self._certificate,
+            trusted=self.trusted,
             official=_official(self.settings, platform),
             maven_mirror=platform.package_mirrors.maven,
         )

@@ -15,7 +15,7 @@ import pulumi
 import pulumi_digitalocean as do
 import pulumi_tls as tls
 
-from components.managed import ManagedServer
+from components.managed import ManagedContent, ManagedServer, ManagedTopic, ManagedUser
 from components.options import child_opts
 from components.settings import DigitalOceanTarget, Settings
 from components.targets.digitalocean_cloud_init import DATA, USER, device_name, user_data
@@ -87,6 +87,10 @@ class DigitalOceanHost(pulumi.ComponentResource):
     def server(self, key: str) -> ManagedServer | None:
         """A managed cluster in place of a service's containers."""
         return self._databases.server(key)
+
+    def kafka(self, topics: Sequence[ManagedTopic], users: Sequence[ManagedUser]) -> ManagedContent:
+        """Topics and users of the managed Kafka cluster."""
+        return self._databases.kafka(topics, users)
 
     def finish(self) -> None:
         """Put everything into a DigitalOcean project, once services have added what is theirs."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from components.managed import ManagedServer
+from components.managed import ManagedContent, ManagedServer, ManagedTopic, ManagedUser
 from components.settings import DigitalOceanTarget, Settings
 from components.targets.docker_host import EngineHost
 
@@ -20,6 +20,9 @@ class Host(Protocol):
 
     def server(self, key: str) -> ManagedServer | None:
         """What runs in place of a service's containers."""
+
+    def kafka(self, topics: Sequence[ManagedTopic], users: Sequence[ManagedUser]) -> ManagedContent:
+        """Make topics and users of the managed Kafka cluster."""
 
     def finish(self) -> None:
         """What comes once all services are there."""

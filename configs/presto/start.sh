@@ -10,9 +10,20 @@ mkdir -p "$data/tmp"
 # Java reads no PEM files as its list of trusted CAs. Certificates in a JKS file are readable without its
 # password, so the password is forgotten at once.
 rm -f "$data/ca.jks"
-"${bin}keytool" -importcert -noprompt -alias millrace -file /run/millrace/tls/ca.crt \
-    -keystore "$data/ca.jks" -storetype JKS \
-    -storepass "$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')" 2>/dev/null
+password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+number=0
+while IFS= read -r line; do
+    # keytool takes the first certificate of a file only.
+    case $line in *BEGIN\ CERTIFICATE*) : >"$data/tmp/ca.pem" ;; esac
+    printf '%s\n' "$line" >>"$data/tmp/ca.pem"
+    case $line in
+    *END\ CERTIFICATE*)
+        number=$((number + 1))
+        "${bin}keytool" -importcert -noprompt -alias "millrace-$number" -file "$data/tmp/ca.pem" \
+            -keystore "$data/ca.jks" -storetype JKS -storepass "$password" 2>/dev/null
+        ;;
+    esac
+done </run/millrace/tls/ca.crt
 
 # Some files are looked for in ./etc only.
 ln -sfn /etc/millrace/presto "$data/etc"

@@ -157,10 +157,10 @@ def _python(value: Value | Struct) -> Any:
 
 
 class _Mocks(mocks.Mocks):
-    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[Any]]:
         if args.token == "digitalocean:index/getDatabaseCa:getDatabaseCa":
             # Only for a target that has managed clusters.
-            return {"certificate": f"CA of {args.args['clusterId']}\n", "id": "ca"}, None
+            return {"certificate": f"CA of {args.args['clusterId']}\n", "id": "ca"}, []
         raise AssertionError(f"the program calls {args.token}: a preview must not")
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:

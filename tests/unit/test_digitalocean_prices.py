@@ -16,7 +16,6 @@ VALUES: dict[str, Any] = {
     "tls": {"email": "ops@example.org"},
     "postgres": {},
     "kafka": {},
-    "object_store": {},
 }
 TARGET: dict[str, Any] = {"kind": "digitalocean", "region": "fra1", "ssh_networks": ["203.0.113.7"]}
 
@@ -61,7 +60,6 @@ def test_a_plain_host() -> None:
         ({"volume_gib": 512}, "Volume of 512 GiB", 51.2),
         ({"backups": "weekly"}, "Droplet backups, weekly", 9.6),
         ({"backups": "daily"}, "Droplet backups, daily", 14.4),
-        ({"spaces": {"prefix": "acme"}}, "Spaces", 5),
         ({"postgres": {}}, "Managed Postgres, 1 x db-s-1vcpu-2gb", 30),
         (
             {"postgres": {"nodes": 2, "size": "db-s-2vcpu-4gb"}},
