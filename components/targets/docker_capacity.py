@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import socket
 import subprocess
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from components.estimates import Host
 from components.settings import DockerTarget
@@ -74,10 +74,9 @@ def _free_mb(target: DockerTarget, info: dict[str, Any]) -> int | None:
 
 
 def _free_over_ssh(host: str, options: tuple[str, ...], root: str) -> int | None:
-    url = urlsplit(host)
-    user = ["-l", url.username] if url.username else []
-    port = ["-p", str(url.port)] if url.port else []
-    command = ["ssh", *options, *user, *port, "--", str(url.hostname), "df", "-Pk", root]
+    from millrace.ssh_options import destination
+
+    command = ["ssh", *options, *destination(host), "df", "-Pk", shlex.quote(root)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from docker.errors import DockerException
 from docker.models.containers import Container
 
+from components.images import built_reference
+from components.settings import load
+from components.targets.docker_capacity import engine_capacity
 from tests.integration.conftest import USERS
 from tests.integration.second_engine import SSH_PORT, SecondEngine, second_engine
 from tests.integration.stack import Run, Stack, free_port, wait_until
@@ -78,6 +82,20 @@ def _explained(run: Run, cause: str) -> None:
 def test_ssh_platform_answers_at_the_other_machine(over_ssh: Stack) -> None:
     assert _answers(over_ssh)
     assert over_ssh.http("", user="ada", password="wrong").status_code == 401
+
+
+def test_ssh_what_the_other_machine_has_is_found_out(over_ssh: Stack, engine: SecondEngine) -> None:
+    target = load(over_ssh.config, over_ssh.file.name).target
+    assert target.kind == "docker"
+    found = engine_capacity(target, over_ssh.project, over_ssh.name)
+    assert found is not None
+    info = engine.client.info()
+    assert found.memory_mib == info["MemTotal"] // 2**20
+    # Both machines of this test are one in truth: its disk is at hand to compare with.
+    free = shutil.disk_usage(info["DockerRootDir"]).free / 10**6
+    assert found.disk_mb == pytest.approx(free, rel=0.1)
+    assert found.volumes == {"postgres-data"}
+    assert built_reference("postgres") in found.images
     assert {c.status for c in over_ssh.containers()} == {"running"}
     assert _sql(over_ssh, "select what from kept") == "a row"
 
