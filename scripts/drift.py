@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts import access, environments, events, results, summary
+from scripts import access, environments, events, results, summary, terminal
 from scripts.console import SetupError, main
 from scripts.setup import setup
 from scripts.versions import CACHE
@@ -53,7 +53,7 @@ def _main() -> int:
     results.forget(FOLDER, name)
     found = drift(name)
     results.save(FOLDER, found)
-    print(f"\n{summary.terminal(found.markdown, colour=sys.stdout.isatty())}")
+    print(f"\n{terminal.render(found.markdown, colour=sys.stdout.isatty())}")
     return int(found.failed)
 
 

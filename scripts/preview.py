@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 
-from scripts import access, environments, events, python_env, results, summary
+from scripts import access, environments, events, python_env, results, summary, terminal
 from scripts.console import SetupError, main
 from scripts.setup import setup
 from scripts.versions import CACHE, POLICIES, ROOT
@@ -95,7 +95,7 @@ def _main() -> int:
     text = summary.together(found, "Preview")
     if not options.quiet:
         (FOLDER / "preview.md").write_text(text)
-        print(f"\n{summary.terminal(text, colour=sys.stdout.isatty())}")
+        print(f"\n{terminal.render(text, colour=sys.stdout.isatty())}")
     # One that can't be looked at from here is no mistake of the change, unless nobody else looks.
     tolerated = len(names) > 1 and not environments.in_ci()
     return int(any(s.failed and not (tolerated and s.impossible) for s in found))

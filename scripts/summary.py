@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scripts import risks
 from scripts.events import Report, Step, Violation
 from scripts.words import MINOR, code, differences, kind_of, listed, masked, prose, service_of
 
 ORDER = ("created", "changed", "replaced", "deleted")
-
-NO_DATA = "dev.millrace.data"
-"""Label of a volume, with the value ``false``, that holds nothing but what can be made again."""
-
-_DATA = {
-    "docker:index/volume:Volume": "everything in it",
-    "digitalocean:index/volume:Volume": "everything on it",
-    "digitalocean:index/databaseCluster:DatabaseCluster": "its databases",
-    "digitalocean:index/databaseDb:DatabaseDb": "its tables",
-    "digitalocean:index/databaseKafkaTopic:DatabaseKafkaTopic": "its messages",
-    "digitalocean:index/spacesBucket:SpacesBucket": "its objects",
-}
-"""Types that hold data, and what goes with them."""
-
-_MACHINES = {
-    "digitalocean:index/droplet:Droplet": "the host is down until the new one is ready; volumes stay",
-    "digitalocean:index/reservedIp:ReservedIp": "the platform's address changes",
-    "digitalocean:index/vpc:Vpc": "everything in it is made anew",
-}
-_CREDENTIALS = (
-    "digitalocean:index/databaseUser:DatabaseUser",
-    "digitalocean:index/sshKey:SshKey",
-    "digitalocean:index/spacesKey:SpacesKey",
-    "random:index/randomPassword:RandomPassword",
-    "tls:index/privateKey:PrivateKey",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +36,15 @@ class Summary:
 
 
 def of_preview(stack: str, report: Report, estimate: Mapping[str, Any] | None = None) -> Summary:
-    """The summary of a preview; ``estimate`` is what :mod:`scripts.estimate` prints."""
+    """The summary of a preview; ``estimate`` is what :mod:`scripts.needs` prints."""
     broken = [v for v in report.violations if v.mandatory]
-    lost = list(_losses(report))
+    lost = list(risks.losses(report))
     failed = bool(report.errors or broken or not report.finished)
     parts = [
         _alert("CAUTION", "Data would be lost", lost),
-        _alert("CAUTION", "Hosts and addresses", list(_machines(report))),
-        _alert("WARNING", "Credentials that change", list(_credentials(report))),
+        _alert("WARNING", "Protected data", list(risks.kept(report))),
+        _alert("CAUTION", "Hosts and addresses", list(risks.machines(report))),
+        _alert("WARNING", "Credentials that change", list(risks.credentials(report))),
         _policies(report.violations),
         _errors(report.errors),
         _estimate(estimate),
@@ -99,9 +74,9 @@ def of_drift(stack: str, report: Report) -> Summary:
         return Summary(stack=stack, headline="no drift", body="What runs is what the last `up` made.")
     shown = _count(step for step in report.drift if kind_of(step) not in MINOR) or _count(report.drift)
     gone = [
-        f"{_subject(step, report)} is gone, with {_DATA[step.type]}"
+        f"{risks.subject(step, report)} is gone, with {risks.DATA[step.type]}"
         for step in report.drift
-        if step.kind == "deleted" and _holds_data(step)
+        if step.kind == "deleted" and risks.holds_data(step)
     ]
     body = "\n\n".join(
         part for part in (_alert("CAUTION", "Data is gone", gone), _drift(report.drift, report)) if part
@@ -150,68 +125,7 @@ def _count(steps: Iterable[Step]) -> str:
     return ", ".join(f"{counts[kind]} {kind}" for kind in ORDER if counts[kind])
 
 
-# -- what must not be overlooked
-
-
-def _losses(report: Report) -> Iterator[str]:
-    for step in report.steps:
-        if step.kind not in ("replaced", "deleted") or not _holds_data(step):
-            continue
-        what = f"{_subject(step, report)} is {step.kind}"
-        if step.protected:
-            yield f"{what}: it is protected, so `up` will refuse"
-        elif step.retained:
-            yield f"{what} in the state only: the host keeps it, and Millrace no longer knows of it"
-        else:
-            yield f"{what}, and {_DATA[step.type]} is lost{_because(step)}".replace("s is lost", "s are lost")
-
-
-def _machines(report: Report) -> Iterator[str]:
-    for step in report.steps:
-        if step.kind in ("replaced", "deleted") and step.type in _MACHINES:
-            then = f": {_MACHINES[step.type]}" if step.kind == "replaced" else ""
-            yield f"{_subject(step, report)} is {step.kind}{then}{_because(step)}"
-
-
-def _credentials(report: Report) -> Iterator[str]:
-    """One line for each credential that gets another value, and one for all that a service takes with it."""
-    removed: dict[str, list[str]] = {}
-    seen: set[str] = set()
-    for step in report.steps:
-        if step.type not in _CREDENTIALS or step.kind not in ("replaced", "deleted"):
-            continue
-        title = _credential(step.name)
-        if title in seen:
-            continue
-        seen.add(title)
-        if step.kind == "replaced":
-            yield f"{code(title)} gets a new value: whoever has the former one must get the new one"
-        else:
-            removed.setdefault(service_of(step, report.parents), []).append(title)
-    for service, titles in removed.items():
-        yield f"removed with {service}: {listed(map(code, titles))}"
-
-
-def _credential(name: str) -> str:
-    return re.sub(r"-(password|salt|key)$", "", name).removeprefix("credential-")
-
-
-def _holds_data(step: Step) -> bool:
-    if step.type not in _DATA:
-        return False
-    labels = step.before.get("labels")
-    marks = labels if isinstance(labels, list) else []
-    return {"label": NO_DATA, "value": "false"} not in marks
-
-
-def _subject(step: Step, report: Report) -> str:
-    service = service_of(step, report.parents)
-    return f"{kind_of(step)} {code(step.name)} of {service}"
-
-
-def _because(step: Step) -> str:
-    names = [name for name in step.forcing if name not in ("id",)]
-    return f" (because of {listed(map(code, names))})" if names else ""
+# -- boxes
 
 
 def _alert(level: str, title: str, lines: Sequence[str]) -> str:
@@ -363,40 +277,3 @@ def _service(steps: Sequence[Step]) -> Iterator[str]:
 
 def _plural(title: str, number: int) -> str:
     return title if number == 1 else f"{title}es" if title.endswith("s") else f"{title}s"
-
-
-def terminal(markdown: str, *, colour: bool) -> str:
-    """The same text for a terminal: without markup, what is bold in bold."""
-    text = re.sub(r"^> \[!\w+\]\n", "", markdown, flags=re.MULTILINE)
-    text = re.sub(r"^>$", "", re.sub(r"^> ", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
-    text = re.sub(r"^\|[-:|]+\|\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^#+ (.*)$", r"**\1**", text, flags=re.MULTILINE)
-    text = re.sub(r"^```\w*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"\\([\\`*_{}\[\]<>#|~])", "\x00\\1", text)
-    text = re.sub(r"(?<!\x00)`", "", text)
-    bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
-    text = _aligned(re.sub(r"\*\*(.+?)\*\*", rf"{bold}\1{plain}", text))
-    return re.sub(r"\n{3,}", "\n\n", text.replace("\x00", "").replace("\u200b", ""))
-
-
-def _aligned(text: str) -> str:
-    """Tables with columns as wide as their widest cell."""
-    out: list[str] = []
-    table: list[list[str]] = []
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("| "):
-            table.append([cell.strip() for cell in re.split(r"(?<!\x00)\|", line)[1:-1]])
-            continue
-        if table:
-            widths = [max(_width(row[i]) for row in table if i < len(row)) for i in range(len(table[0]))]
-            for row in table:
-                cells = [c + " " * (w - _width(c)) for c, w in zip(row, widths, strict=False)]
-                out.append("  ".join(cells).rstrip())
-            table = []
-        out.append(line)
-    return "\n".join(out)
-
-
-def _width(cell: str) -> int:
-    """Characters that a terminal shows."""
-    return len(re.sub(r"\x1b\[\d+m|\x00|\u200b", "", cell))

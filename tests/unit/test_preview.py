@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from scripts import environments, events, needs, preview, results, summary, words
+from scripts import environments, events, needs, preview, results, risks, summary, terminal, words
 from scripts.console import SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,7 +197,7 @@ def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
         {"diagnosticEvent": {"severity": "warning", "message": message}},
     )
     assert PLANTED not in found.markdown
-    assert PLANTED not in summary.terminal(found.markdown, colour=True)
+    assert PLANTED not in terminal.render(found.markdown, colour=True)
     assert PLANTED not in summary.impossible("dev", message).markdown
     for name in changes:
         title = {"uploads": "configuration files", "envs": "environment"}.get(name, name)
@@ -218,13 +218,13 @@ def test_values_cannot_forge_markup() -> None:
 
 
 def test_caches_and_kept_volumes_are_not_cried_over() -> None:
-    cache = {"labels": [{"label": summary.NO_DATA, "value": "false"}]}
+    cache = {"labels": [{"label": risks.NO_DATA, "value": "false"}]}
     found = said(step("delete", VOLUME, "bi-cache", old=cache))
     assert not found.loss and not loud(found.markdown)
     found = said(step("delete", VOLUME, "postgres-data", state={"retainOnDelete": True}))
-    assert "the host keeps it" in loud(found.markdown)
+    assert "the host keeps it" in loud(found.markdown) and not found.loss
     found = said(step("replace", VOLUME, "postgres-data", state={"protect": True}))
-    assert "is protected, so `up` will refuse" in loud(found.markdown)
+    assert "is protected, so `up` will refuse" in loud(found.markdown) and not found.loss
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_noise_is_not_taken_for_events() -> None:
 
 @pytest.mark.parametrize("name", [file.stem for file in sorted(RECORDED.glob("*.jsonl"))])
 def test_terminal_has_all_words_and_no_markup(name: str) -> None:
-    text = summary.terminal(told(name), colour=False)
+    text = terminal.render(told(name), colour=False)
     assert "`" not in text and "**" not in text and "[!" not in text and "|--" not in text
     words_ = set(re.findall(r"[\w-]+", re.sub(r"\[!\w+\]|--:", "", told(name))))
     assert {word for word in words_ if not set(word) <= {"-", "_"}} <= set(re.findall(r"[\w-]+", text))
