@@ -183,24 +183,19 @@ def test_a_killed_simulator_loses_and_doubles_nothing(stack: Stack) -> None:
         wait_until(lambda: number(stack, "SELECT max(history_id) FROM order_history") > before + 60)  # noqa: B023
     assert stack.container(name).attrs["RestartCount"] >= restarts + 3
     stack.container(name).restart()
-    wait_until(lambda: healthy(stack, name))
+    before = len(history(stack))
+    wait_until(lambda: len(history(stack)) > before)
     expect_exact(stack, [Era(1, SEED)])
 
 
 def test_a_restart_of_its_servers_stops_it_for_a_moment(stack: Stack) -> None:
     restarts = stack.container("demo-shop-simulator").attrs["RestartCount"]
+    before = max(events(stack))
     for server in ("postgres", "kafka-1"):
         stack.container(server).restart(timeout=30)
-        wait_until(lambda: healthy(stack, server), seconds=120)  # noqa: B023
-    before = number(stack, "SELECT max(history_id) FROM order_history")
-    wait_until(lambda: max(events(stack)) > before)
+    wait_until(lambda: max(events(stack)) > before, seconds=180)
     assert stack.container("demo-shop-simulator").attrs["RestartCount"] == restarts
     expect_exact(stack, [Era(1, SEED)])
-
-
-def healthy(stack: Stack, name: str) -> bool:
-    """Whether the engine's own probe says so."""
-    return bool(stack.container(name).attrs["State"]["Health"]["Status"] == "healthy")
 
 
 def test_what_one_changes_by_hand_is_history_too(stack: Stack) -> None:
