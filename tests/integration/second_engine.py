@@ -26,28 +26,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from scripts import packages
-from tests.integration.stack import wait_until
+from tests.integration.stack import Run, Stack, wait_until
 
 BASE_IMAGE = "debian:bookworm-slim"
 SSH_PORT, TLS_PORT = 2222, 2376
 
-# The range for benchmarks between networks (RFC 2544): no real network uses it.
-_HERE, _THERE, _BITS = "198.18.77.1", "198.18.77.2", 30
-_NAME = "millrace-tests"
-_LINK, _PEER = "mrtest0", "mrtest1"
+# The range for benchmarks between networks (RFC 2544): no real network uses it. A /30 for each engine: tests
+# that run beside these have one too.
+_RANGE = ipaddress.IPv4Network("198.18.78.0/24")
+_BITS = 30
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
-# Packets of the other machine leave by this machine's address; Docker's own rules drop what they don't know.
-_RULES = (
-    ("-t", "nat", "POSTROUTING", "-s", f"{_THERE}/32", "!", "-o", _LINK, "-j", "MASQUERADE"),
-    ("-t", "filter", "FORWARD", "-i", _LINK, "-j", "ACCEPT"),
-    ("-t", "filter", "FORWARD", "-o", _LINK, "-j", "ACCEPT"),
-)
 
 
 class SecondEngine:
-    """Starts the daemons; :meth:`close` removes everything again."""
-
-    address = _THERE
+    """Starts the daemons; :meth:`close` removes everything again. ``address`` is the machine's."""
 
     def __init__(self) -> None:
         # Not below /tmp: that may be memory.
@@ -58,6 +50,7 @@ class SecondEngine:
         self._daemon: subprocess.Popen[bytes] | None = None
         self._sshd: subprocess.Popen[bytes] | None = None
         try:
+            self._name, self._here, self.address = self._namespace()
             self._network()
             self._certificates()
             self.start()
@@ -80,22 +73,29 @@ class SecondEngine:
 
     @property
     def ssh_target(self) -> dict[str, object]:
-        """The target setting for SSH, with the host's key checked."""
-        return {"host": f"ssh://root@{_THERE}:{SSH_PORT}", "ssh_options": self.ssh_options("known_hosts")}
+        """The target setting for SSH, with the host's key checked by a file."""
+        return {"host": self.ssh_host, **self.ssh_files("known_hosts")}
 
-    def ssh_options(self, known_hosts: str) -> list[str]:
-        """Arguments of ssh: this engine's client key, and a file of :attr:`folder` with known host keys."""
-        return [
-            "-i", str(self.folder / "client_key"), "-o", "IdentitiesOnly=yes",
-            "-o", f"UserKnownHostsFile={self.folder / known_hosts}", "-o", "StrictHostKeyChecking=yes",
-        ]  # fmt: skip
+    @property
+    def ssh_host(self) -> str:
+        """The engine's address over SSH."""
+        return f"ssh://root@{self.address}:{SSH_PORT}"
+
+    def ssh_files(self, known_hosts: str) -> dict[str, object]:
+        """This engine's client key, and a file of :attr:`folder` with known host keys."""
+        return {"key": str(self.folder / "client_key"), "known_hosts": str(self.folder / known_hosts)}
+
+    @property
+    def host_key(self) -> str:
+        """The SSH server's public key."""
+        return (self.folder / "host_key.pub").read_text().strip()
 
     @property
     def tls_target(self) -> dict[str, object]:
         """The target setting for TCP with client certificates."""
         files = {"ca": "ca.pem", "certificate": "client.pem", "key": "client.key.pem"}
         return {
-            "host": f"tcp://{_THERE}:{TLS_PORT}",
+            "host": f"tcp://{self.address}:{TLS_PORT}",
             **{name: str(self.folder / file) for name, file in files.items()},
         }
 
@@ -121,10 +121,11 @@ class SecondEngine:
         with (self.folder / "dockerd.log").open("ab") as log:
             self._daemon = subprocess.Popen(
                 [
-                    *_inside(), "dockerd", "--config-file", config,
+                    *self._inside(), "dockerd", "--config-file", config,
                     "--data-root", self.folder / "data", "--exec-root", self.folder / "exec",
                     "--pidfile", self.folder / "docker.pid", "-H", f"unix://{self._socket}",
-                    "-H", f"tcp://{_THERE}:{TLS_PORT}", "--tlsverify", "--tlscacert", self.folder / "ca.pem",
+                    "-H", f"tcp://{self.address}:{TLS_PORT}", "--tlsverify",
+                    "--tlscacert", self.folder / "ca.pem",
                     "--tlscert", self.folder / "server.pem", "--tlskey", self.folder / "server.key.pem",
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -167,7 +168,7 @@ class SecondEngine:
     def _end_all(self) -> None:
         # What still runs in the namespace was started there by this fixture.
         end = time.monotonic() + 10
-        while pids := _run("ip", "netns", "pids", _NAME).split():
+        while pids := _run("ip", "netns", "pids", self._name).split():
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL if time.monotonic() > end - 5 else signal.SIGTERM)
@@ -177,26 +178,61 @@ class SecondEngine:
 
     # -- around it
 
+    def _inside(self) -> list[str]:
+        # Not `ip netns exec`: that hides the cgroups, which dockerd needs.
+        return ["nsenter", f"--net=/var/run/netns/{self._name}"]
+
+    def _namespace(self) -> tuple[str, str, str]:
+        """The first one that nobody has: its name, this machine's address and that of the other one."""
+        taken = _run("ip", "netns", "list")
+        for number, subnet in enumerate(_RANGE.subnets(new_prefix=_BITS)):
+            name = f"millrace-tests{number}"
+            if name in taken.split():
+                continue
+            with contextlib.suppress(RuntimeError):  # somebody was quicker
+                self._do(("ip", "netns", "add", name), ("ip", "netns", "delete", name))
+                here, there = subnet.hosts()
+                return name, str(here), str(there)
+        raise RuntimeError("all addresses for a second engine are taken: remove stale ones of `ip netns`")
+
     def _network(self) -> None:
-        self._do(("ip", "netns", "add", _NAME), ("ip", "netns", "delete", _NAME))
+        number = self._name.removeprefix("millrace-tests")
+        link, peer = f"mrlink{number}", f"mrpeer{number}"
         self._do(
-            ("ip", "link", "add", _LINK, "type", "veth", "peer", "name", _PEER, "netns", _NAME),
-            ("ip", "link", "delete", _LINK),
+            ("ip", "link", "add", link, "type", "veth", "peer", "name", peer, "netns", self._name),
+            ("ip", "link", "delete", link),
         )
         mtu = _mtu()
-        _run("ip", "address", "add", f"{_HERE}/{_BITS}", "dev", _LINK)
-        _run("ip", "link", "set", _LINK, "mtu", mtu, "up")
+        _run("ip", "address", "add", f"{self._here}/{_BITS}", "dev", link)
+        _run("ip", "link", "set", link, "mtu", mtu, "up")
         for command in (
             ("link", "set", "lo", "up"),
-            ("address", "add", f"{_THERE}/{_BITS}", "dev", _PEER),
-            ("link", "set", _PEER, "mtu", mtu, "up"),
-            ("route", "add", "default", "via", _HERE),
+            ("address", "add", f"{self.address}/{_BITS}", "dev", peer),
+            ("link", "set", peer, "mtu", mtu, "up"),
+            ("route", "add", "default", "via", self._here),
         ):
-            _run("ip", "-n", _NAME, *command)
-        for flag, table, chain, *rule in _RULES:
+            _run("ip", "-n", self._name, *command)
+        # Packets of the other machine leave by this machine's address; Docker's own rules drop what they
+        # don't know.
+        for flag, table, chain, *rule in (
+            ("-t", "nat", "POSTROUTING", "-s", f"{self.address}/32", "!", "-o", link, "-j", "MASQUERADE"),
+            ("-t", "filter", "FORWARD", "-i", link, "-j", "ACCEPT"),
+            ("-t", "filter", "FORWARD", "-o", link, "-j", "ACCEPT"),
+        ):
             self._do(
-                ("iptables", flag, table, "-I", chain, *rule), ("iptables", flag, table, "-D", chain, *rule)
+                ("iptables", "-w", flag, table, "-I", chain, *rule),
+                ("iptables", "-w", flag, table, "-D", chain, *rule),
             )
+
+    def load(self, *images: str) -> None:
+        """Give the engine images of this machine's, by reference."""
+        here = docker.from_env(timeout=120)
+        for image in images:
+            self.client.images.load(here.images.get(image).save(named=True))
+
+    def logins(self) -> int:
+        """How many SSH connections there have been."""
+        return (self.folder / "sshd.log").read_text().count("Accepted publickey")
 
     def _do(self, command: Sequence[str], undo: Sequence[str]) -> None:
         _run(*command)
@@ -210,21 +246,29 @@ class SecondEngine:
             _write(self.folder / f"{name}.pem", certificate)
             _write(self.folder / f"{name}.key.pem", key)
         for name in ("server", "client"):
-            certificate, key = _certificate(name, issuer=(ca, ca_key), server=name == "server")
+            address = self.address if name == "server" else None
+            certificate, key = _certificate(name, issuer=(ca, ca_key), server=address)
             _write(self.folder / f"{name}.pem", certificate)
             _write(self.folder / f"{name}.key.pem", key)
 
     def _ssh(self) -> None:
         folder = self.folder
-        for name in ("host_key", "other_host_key", "client_key"):
+        for name in ("host_key", "other_host_key", "client_key", "other_key", "powerless_key"):
             _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder / name))
         for known, key in (("known_hosts", "host_key"), ("other_known_hosts", "other_host_key")):
             kind, text, _ = (folder / f"{key}.pub").read_text().split()
-            (folder / known).write_text(f"[{_THERE}]:{SSH_PORT} {kind} {text}\n")
+            (folder / known).write_text(f"[{self.address}]:{SSH_PORT} {kind} {text}\n")
+        # Whoever has that key is nobody on the machine.
+        nobody = 'command="exec setpriv --reuid=65534 --clear-groups sh -c \\"$SSH_ORIGINAL_COMMAND\\""'
+        (folder / "authorized_keys").write_text(
+            (folder / "client_key.pub").read_text()
+            + f"restrict,{nobody} "
+            + (folder / "powerless_key.pub").read_text()
+        )
         (folder / "sshd_config").write_text(
-            f"ListenAddress {_THERE}:{SSH_PORT}\n"
+            f"ListenAddress {self.address}:{SSH_PORT}\n"
             f"HostKey {folder / 'host_key'}\n"
-            f"AuthorizedKeysFile {folder / 'client_key.pub'}\n"
+            f"AuthorizedKeysFile {folder / 'authorized_keys'}\n"
             f"PidFile {folder / 'sshd.pid'}\n"
             f"SetEnv DOCKER_HOST=unix://{self._socket}\n"
             "PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
@@ -235,7 +279,7 @@ class SecondEngine:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         with (folder / "sshd.log").open("ab") as log:
             self._sshd = sshd = subprocess.Popen(
-                [*_inside(), "/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd_config"],
+                [*self._inside(), "/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd_config"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self._undo.callback(sshd.wait)
@@ -256,16 +300,30 @@ def second_engine() -> Iterator[SecondEngine]:
             packages.install("tests", [package])
     engine = SecondEngine()
     try:
-        images = docker.from_env(timeout=120).images
-        engine.client.images.load(images.get(BASE_IMAGE).save(named=True))
+        engine.load(BASE_IMAGE)
         yield engine
     finally:
         engine.close()
 
 
-def _inside() -> list[str]:
-    # Not `ip netns exec`: that hides the cgroups, which dockerd needs.
-    return ["nsenter", f"--net=/var/run/netns/{_NAME}"]
+def refused(stack: Stack, cause: str) -> None:
+    """An `up` of a stack that is not there yet fails with one line that names engine and cause, and makes
+    nothing.
+    """
+    run = stack.up_fails()
+    host = stack.config["target"]["host"]
+    errors = {line.strip() for line in run.output.splitlines() if line.strip().startswith("error: Docker")}
+    assert len(errors) == 1, run.output
+    assert f"Docker engine {host}: " in errors.pop()
+    explained(run, cause)
+    assert stack.remains() == []
+
+
+def explained(run: Run, cause: str) -> None:
+    """The output names the cause and shows nothing of the program's inside."""
+    assert cause in run.output, run.output
+    assert "Traceback" not in run.output
+    assert 'File "' not in run.output
 
 
 def _children(pid: int) -> list[int]:
@@ -288,7 +346,7 @@ def _mtu() -> str:
 _Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
-def _certificate(name: str, *, issuer: _Pair | None = None, server: bool = False) -> _Pair:
+def _certificate(name: str, *, issuer: _Pair | None = None, server: str | None = None) -> _Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -306,7 +364,7 @@ def _certificate(name: str, *, issuer: _Pair | None = None, server: bool = False
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     if server:
-        address = x509.IPAddress(ipaddress.ip_address(_THERE))
+        address = x509.IPAddress(ipaddress.ip_address(server))
         builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
     return builder.sign(issuer[1] if issuer else key, hashes.SHA256()), key
 
