@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from typing_extensions import override
 
@@ -23,6 +25,9 @@ _STOP_S = 180.0
 _GRACE_S = 120.0
 """How long another host key, or a setup that ended without an engine, may be a thing of the moment."""
 
+# ssh's words when the program that connects for it failed: the cause is not told.
+_NO_CONNECTION = "proxy dialer did not pass back a connection"
+_TRY_S = 5.0
 _OTHER_KEY = "Host key verification failed"
 _CANNOT_CONNECT = 255
 
@@ -98,7 +103,7 @@ def _look(engine: Engine, data: str) -> _Seen:
                 "another machine answers at this address: its host key is not the one the program made",
                 suspicious=True,
             )
-        return _Seen(f"no SSH connection: {_last(said)}")
+        return _Seen(f"no SSH connection: {_unreachable(engine) if _NO_CONNECTION in said else _last(said)}")
     if code != 0:
         return _Seen(f"the user may not use sudo yet: {_last(said)}")
     return _judge(out)
@@ -163,6 +168,15 @@ def _ssh(
         start_new_session=True,
     )
     return done.returncode, done.stdout, done.stderr
+
+
+def _unreachable(engine: Engine) -> str:
+    url = urlsplit(engine.settings.host)
+    try:
+        socket.create_connection((str(url.hostname), url.port or 22), timeout=_TRY_S).close()
+    except OSError as error:
+        return str(error.strerror or error)
+    return "the SSH server hangs up"
 
 
 def _address(call: Call) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import millrace.host
 import pytest
-from millrace import ssh_key
+from millrace import ssh_key, ssh_options
 from millrace.engine import Engine, HostSettings
 from millrace.host import HostReady
 from millrace.kept import Kept
@@ -120,6 +122,22 @@ def test_what_was_seen_last_is_told(call: Call, ssh: Ssh, answer: tuple[int, str
     assert message.startswith("host millrace@203.0.113.80:22: not ready after 0 s: ")
     assert expected in message
     assert "\n" not in message
+
+
+def test_why_nobody_connects_is_found_out(call: Call, ssh: Ssh, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(address: tuple[str, int], timeout: float) -> None:
+        assert address == ("203.0.113.80", 22)
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr("millrace.host.socket.create_connection", refuse)
+    # What ssh says whatever happened to the program that connects for it.
+    ssh(
+        (
+            255,
+            "mm_receive_fd: recvmsg: expected received 1 got 0\nproxy dialer did not pass back a connection",
+        )
+    )
+    assert failure(call, deadline=0.05).endswith("no SSH connection: Connection refused")
 
 
 def test_a_failed_setup_ends_the_wait_with_its_log(call: Call, ssh: Ssh, log: Path) -> None:
@@ -243,3 +261,61 @@ def test_a_kept_value_stays_until_something_else_changes(call: Call) -> None:
 
 def test_the_server_knows_both() -> None:
     assert {"millrace:host:Ready", "millrace:core:Kept"} <= RESOURCES.keys()
+
+
+# -- over SSH
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or not Path("/usr/sbin/sshd").exists(), reason="needs root and an SSH server"
+)
+def test_a_real_ssh_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]) -> None:
+    """Key from text, pinned host key, the script by standard input; another host key is not accepted."""
+    monkeypatch.setattr(millrace.host, "_GRACE_S", 0.1)
+    monkeypatch.setattr(millrace.host, "_POLL_S", 0.1)
+    for name in ("host", "login", "other"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)]
+        subprocess.run(command, check=True)
+    tools = {
+        "sudo": 'shift; exec "$@"',
+        "cloud-init": "echo status: done",
+        "findmnt": 'case "$*" in *TARGET*) ;; *) echo /dev/none;; esac',
+        "docker": f'echo "$*" >>{tmp_path}/calls; [ "$1" = version ] && echo 20.10.24; true',
+        "systemctl": f'echo "$*" >>{tmp_path}/calls',
+        "mountpoint": "exit 1",
+        "sync": "true",
+    }
+    (tmp_path / "bin").mkdir()
+    for name, body in tools.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nPidFile none\nStrictModes no\n"
+        f"AuthorizedKeysFile {tmp_path}/login.pub\nUsePAM no\nSetEnv PATH={tmp_path}/bin:/usr/bin:/bin\n"
+    )
+    Path("/run/sshd").mkdir(exist_ok=True)
+    server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", str(tmp_path / "sshd_config")])
+
+    def calling(host_key: str) -> Call:
+        key, address = (tmp_path / "login").read_text(), f"ssh://root@127.0.0.1:{port}"
+        pinned = " ".join((tmp_path / f"{host_key}.pub").read_text().split()[:2])
+        options = ssh_options.arguments(
+            address, key_file=ssh_key.file_of(key), key_is_placed=True, host_key=pinned
+        )
+        engine = Engine(HostSettings(host=address, ssh_options=options, ssh_key=key))
+        return Call(engine=engine, progress=print, cancelled=threading.Event(), warn=warnings.append)
+
+    call, stranger = calling("host"), calling("other")
+    try:
+        assert HostReady().create(call, {**PROPS, "deadline": 20})[0] == "4711"
+        HostReady().delete(call, "4711", PROPS)
+        assert "another machine answers" in failure(stranger, deadline=20)
+    finally:
+        call.engine.close()
+        stranger.engine.close()
+        server.terminate()
+        server.wait()
+    assert warnings == []
+    assert "stop docker.socket docker.service containerd.service" in (tmp_path / "calls").read_text()
