@@ -44,13 +44,14 @@ def orphans(state: dict[str, Any], stack_file: str) -> dict[str, list[str]]:
         labels = {label["label"]: label["value"] for label in inputs.get("labels") or []}
         service = labels.get(_SERVICE, "")
         # The proxy has no switch: it is always there, and its volumes hold nothing but certificates.
-        if service in ("", "proxy") or _switched_on(service, stack_file):
+        if service in ("", "proxy") or switched_on(service, stack_file):
             continue
         found.setdefault(service, []).append(inputs["name"])
     return found
 
 
-def _switched_on(service: str, stack_file: str) -> bool:
+def switched_on(service: str, stack_file: str) -> bool:
+    """Whether the text of a stack file has a service's key."""
     return (
         re.search(rf"^\s*[\"']?millrace:{re.escape(service)}[\"']?\s*:", stack_file, re.MULTILINE) is not None
     )

@@ -24,19 +24,28 @@ def _main() -> int:
     parser.add_argument("--stack", default="dev")
     parser.add_argument("--command", choices=sorted(_COMMANDS), default="up")
     options = parser.parse_args()
-    access.settle()
-    if environments.state_is_elsewhere(options.stack):
-        # A new state would make a second platform beside the one that runs.
-        raise SetupError(environments.NO_STATE.format(stack=options.stack))
-    setup(options.stack)
-    command = _COMMANDS[options.command]
-    if options.command == "up":
-        data.refuse_loss(options.stack)
-    say("pulumi", " ".join(command))
-    code = _run([str(pulumi_cli.COMMAND), *command, "--stack", options.stack])
+    code = bring(options.command, options.stack)
     if code == 0 and options.command == "up":
         return urls.show(options.stack)
     return code
+
+
+def bring(command: str, stack: str) -> int:
+    """Install what is missing and bring a stack up or down; Pulumi's exit code.
+
+    Raises:
+        SetupError: something is missing, or data would be deleted.
+    """
+    access.settle()
+    if environments.state_is_elsewhere(stack):
+        # A new state would make a second platform beside the one that runs.
+        raise SetupError(environments.NO_STATE.format(stack=stack))
+    setup(stack)
+    arguments = _COMMANDS[command]
+    if command == "up":
+        data.refuse_loss(stack)
+    say("pulumi", " ".join(arguments))
+    return _run([str(pulumi_cli.COMMAND), *arguments, "--stack", stack])
 
 
 def _run(command: list[str]) -> int:
@@ -44,9 +53,15 @@ def _run(command: list[str]) -> int:
     environment = {"PULUMI_PARALLEL": "32", **os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
     with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
         # Ctrl-C reaches Pulumi from the terminal; a signal to this process alone is passed on.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
-        return process.wait()
+        before = {
+            signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT)),
+        }
+        try:
+            return process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 if __name__ == "__main__":
