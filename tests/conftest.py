@@ -1,4 +1,4 @@
-"""How the tests are shared out among the processes that run them side by side."""
+"""How the tests are shared out among the processes that run them side by side, and the stacks they share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest_plugins = ["tests.integration.fixtures"]
 
 _TESTS = Path(__file__).parent
 _SUITES = ("unit", "integration", "e2e")
@@ -22,8 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first, then what takes longest; the others fill the gaps."""
 
     def place(item: pytest.Item) -> tuple[int, bool, bool]:
-        suite = item.path.relative_to(_TESTS).parts[0]
-        return _SUITES.index(suite), not _uses_everything(item.path), item.path.name == _LAST
+        shared = _uses_everything(item.path)
+        suite = "integration" if shared else item.path.relative_to(_TESTS).parts[0]
+        return _SUITES.index(suite), not shared, item.path.name == _LAST
 
     items.sort(key=place)
 

@@ -118,7 +118,9 @@ class FakeAirflow:
         self.runs[run] = (dag, step + 1)
         states = [task.at(step + 1)["state"] for task in self.dags[dag]]
         last = all(len(task.states) <= step + 2 for task in self.dags[dag])
-        state = "running" if not last else "failed" if {"failed", "upstream_failed"} & {*states} else "success"
+        state = (
+            "running" if not last else "failed" if {"failed", "upstream_failed"} & {*states} else "success"
+        )
         return _answer(200, {"state": state})
 
     def _tasks(self, dag: str, run: str, **_: Any) -> Answer:

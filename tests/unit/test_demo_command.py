@@ -123,7 +123,9 @@ def test_a_failed_task_is_named_with_its_last_lines(
         "  | second",
     ]
     assert "line 39" in error and "line 10" not in error and "::group::" not in error
-    assert lines[-1].startswith("error: demo_flights: task silver failed; its last lines are above; all of it: ")
+    assert lines[-1].startswith(
+        "error: demo_flights: task silver failed; its last lines are above; all of it: "
+    )
     assert "https://airflow.example/dags/demo_flights/runs/manual__2026-01-01T00%3A00%3A00%2B00%3A00" in error
 
 
@@ -239,9 +241,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
         .sign(key, hashes.SHA256())
     )  # fmt: skip
     (folder / "ca.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return folder / "ca.pem", folder / "key.pem"
 
 
