@@ -92,11 +92,9 @@ def _platform(stack: str) -> dict[str, Any] | int:
     say("stack", f"{stack} is not up with the demo: bringing it up")
     if code := up.bring("up", stack):
         return code
-    return outputs_of(stack) or _missing(stack)
-
-
-def _missing(stack: str) -> int:
-    raise SetupError(f"stack {stack} is up, but Airflow does not answer: see `make urls` and its container's log")
+    if outputs := outputs_of(stack):
+        return outputs
+    raise SetupError(f"stack {stack} is up, but Airflow does not answer: see the log of its container")
 
 
 def _main() -> int:

@@ -1,4 +1,4 @@
-"""Requests to the platform's sites with what every Python has: these scripts run before anything is installed."""
+"""Requests to the platform's sites, with nothing but what every Python has."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ class Site:
         self.url, self.user, self.password = url.rstrip("/"), user, password
         self._context = context
 
-    def ask(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-    ) -> Answer:
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
         """One request; ``body`` is text or is sent as JSON.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Settings of the stacks that several modules share; their fixtures are in :mod:`tests.integration.fixtures`."""
+"""Settings of the stacks that several modules share; :mod:`tests.integration.fixtures` brings them up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As much of Airflow's REST API as `make demo` uses; runs go on by a step each time somebody asks for them."""
+"""As much of Airflow's REST API as `make demo` uses; a run goes on by a step each time it is asked for."""
 
 from __future__ import annotations
 

@@ -1,0 +1,334 @@
+"""The demo on the real stack: figures are exact whatever happens, and nobody sees more than is meant.
+
+The pipelines run three times. The first run, by `make demo`, loses its worker in the middle of a job. Then
+the simulator crashes, goes on and is stopped, so that figures stand still; files and messages come that
+nobody can read, an order changes late, and the second run loses its database. The third one finds nothing
+new.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import delta_sharing
+import psycopg
+import pytest
+import requests
+from minio.error import S3Error
+
+from tests.e2e import expected, faults, readers
+from tests.e2e.demo_stack import COPIES, DAGS, Demo, Reports
+from tests.e2e.readers import Table
+from tests.integration import clients
+from tests.integration.stack import Stack, wait_until
+from tests.integration.test_presto import rows as query
+from tests.integration.web import local_names
+
+FLIGHTS, WEATHER = 336_776, 26_115
+"""Rows of the data set."""
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def demo(everything: Stack) -> Iterator[Demo]:
+    """The stack; this process trusts the platform's CA, as somebody outside would."""
+    if "demo" not in everything.config:
+        pytest.skip("the demo is not among the services of this run")
+    with local_names(), pytest.MonkeyPatch.context() as patch:
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+            patch.setenv(name, clients.ca_file(everything))
+        for name in [n for n in os.environ if n.lower().endswith("_proxy")]:
+            patch.delenv(name)
+        yield Demo(everything)
+
+
+# -- what happens
+
+
+@dataclass
+class First:
+    """The first run."""
+
+    printed: str
+    reports: Reports
+
+
+@pytest.fixture(scope="module")
+def first(demo: Demo) -> First:
+    """`make demo`, with a worker that dies under its largest job."""
+
+    def kill_the_worker() -> None:
+        demo.wait_for_executor("silver_flights")
+        demo.crash("spark-worker-1")
+
+    with demo.meanwhile(kill_the_worker):
+        code, printed = demo.command()
+    assert code == 0, printed
+    return First(printed, demo.last_reports())
+
+
+@pytest.fixture(scope="module")
+def still(demo: Demo, first: First) -> Iterator[Demo]:
+    """Sources that stand still, after everything has happened to them."""
+    before = demo.count("orders")
+    demo.crash(demo.own["simulator"])
+    wait_until(lambda: demo.count("orders") > before, seconds=120)
+    demo.simulator.stop(timeout=30)
+    for key, content in faults.FILES.items():
+        demo.put("raw", key, content)
+    with clients.postgres(demo.stack, demo.own["database"], "shop_simulator") as shop:
+        shop.execute(faults.LATE_CHANGE)
+    demo.publish([*((b"1", message) for message in faults.BAD_MESSAGES), *demo.copies()])
+    yield demo
+    demo.simulator.start()
+
+
+@pytest.fixture(scope="module")
+def second(still: Demo) -> Reports:
+    """A run whose database restarts while it reads from it."""
+
+    def restart_the_database() -> None:
+        still.wait_for_executor("bronze_retail")
+        still.stack.container("postgres").restart(timeout=20)
+
+    with still.meanwhile(restart_the_database):
+        still.run(*DAGS)
+    return still.last_reports()
+
+
+@pytest.fixture(scope="module")
+def wanted(still: Demo, second: Reports, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Table]:
+    """What gold has to be by now."""
+    folder = tmp_path_factory.mktemp("raw")
+    for table in ("flights", "airlines", "airports"):
+        still.download("raw", f"flights/{table}/", folder / table, without=faults.FILES)
+    (folder / "flights" / "good.csv").write_text("\n".join([faults.HEADER, *faults.GOOD_FLIGHTS]) + "\n")
+    orders = still.admin("SELECT customer_id, amount FROM orders")
+    sums = still.admin(expected.BRANCHES)
+    customers = query(still.stack, expected.CUSTOMERS)
+    return {
+        **expected.flights(folder),
+        "retail.branch_performance": expected.branches(sums),
+        "retail.segment_revenue": expected.segments(orders, customers),
+    }
+
+
+# -- 1. exactness, after all the faults
+
+
+def test_gold_by_spark(still: Demo, wanted: dict[str, Table]) -> None:
+    found = readers.by_spark(still.stack, expected.COLUMNS)
+    assert found == wanted
+
+
+def test_gold_by_trino(still: Demo, wanted: dict[str, Table]) -> None:
+    assert readers.by_presto(still.stack, expected.COLUMNS) == wanted
+
+
+def test_gold_by_delta_sharing(still: Demo, wanted: dict[str, Table], tmp_path: Path) -> None:
+    assert readers.by_sharing(still.stack, expected.COLUMNS, tmp_path) == wanted
+
+
+def test_gold_by_superset(still: Demo, wanted: dict[str, Table]) -> None:
+    found = readers.by_superset(still.stack, expected.COLUMNS)
+    assert found.keys() == readers.CHARTS.keys()
+    assert found == {table: wanted[table] for table in found}
+
+
+def test_figures_are_of_all_there_is(wanted: dict[str, Table]) -> None:
+    """The figures that are expected, by what is known of the data anyway."""
+    airlines = wanted["flights.airline_punctuality"]
+    assert len(airlines) == 16
+    assert sum(row[2] for row in airlines) == FLIGHTS + len(faults.GOOD_FLIGHTS)
+    assert len(wanted["retail.branch_performance"]) == 12
+    hours = [row[6] for row in wanted["retail.branch_performance"] if row[5]]
+    assert len(hours) >= 6 and all(5 < hour < 100 for hour in hours)
+
+
+# -- make demo
+
+
+def test_make_demo_shows_progress_and_ends_with_a_table(first: First, demo: Demo) -> None:
+    for pipeline in ("flights", "retail"):
+        for task in ("bronze", "silver", "gold"):
+            line = rf"^\[ *\d+ s\] {pipeline} +{task}: "
+            assert re.search(rf"{line}running", first.printed, re.MULTILINE), first.printed
+            assert re.search(rf"{line}done in \d+ s$", first.printed, re.MULTILINE), first.printed
+    assert re.search(r"flights +silver: failed, will be tried again: ", first.printed), first.printed
+    assert re.search(r"^ *flights/flights +336,776$", first.printed, re.MULTILINE), first.printed
+    assert re.search(r"^ *flights/airline_punctuality +16$", first.printed, re.MULTILINE)
+    assert demo.stack.outputs_once["urls"]["bi"]["url"] in first.printed
+    for password in demo.stack.outputs_once["credentials"]["users"].values():
+        assert password not in first.printed
+
+
+# -- 2. increments
+
+
+def test_the_first_run_reads_everything_once(first: First) -> None:
+    bronze = first.reports["bronze_flights"]["counts"]
+    assert bronze["flights"]["written"] == FLIGHTS
+    assert bronze["weather"]["written"] == WEATHER
+    silver = first.reports["silver_flights"]["counts"]
+    assert silver["flights/flights"]["written"] == FLIGHTS
+    assert silver["flights/flights"].get("quarantined", 0) == 0
+
+
+def test_the_second_run_reads_what_is_new(still: Demo, first: First, second: Reports) -> None:
+    flights = second["bronze_flights"]["counts"]
+    assert flights["flights"] == {
+        "files": 1, "written": len(faults.GOOD_FLIGHTS) + len(faults.BAD_FLIGHTS),
+    }  # fmt: skip
+    assert "airports" not in flights
+    assert flights["weather"]["written"] == len(faults.WEATHER_LINES)
+    before, now = (r["bronze_retail"]["counts"] for r in (first.reports, second))
+    assert now["retail/order_history"]["written"] > 0
+    # Every row of the history once, in one run or the other.
+    both = [counts["retail/order_history"]["written"] for counts in (before, now)]
+    assert sum(both) == still.count("order_history")
+    both = [counts["retail/order_events"]["written"] for counts in (before, now)]
+    assert sum(both) == still.messages()
+    assert 0 < now["retail/orders"]["written"] < still.count("orders")
+
+
+def test_a_third_run_finds_nothing_and_changes_nothing(still: Demo, wanted: dict[str, Table]) -> None:
+    before = readers.by_presto(still.stack, expected.COLUMNS)
+    still.run(*DAGS)
+    reports = still.last_reports()
+    for job in ("bronze_flights", "silver_flights", "bronze_retail", "silver_retail"):
+        counts = reports[job]["counts"].values()
+        assert sum(c.get("written", 0) + c.get("quarantined", 0) for c in counts) == 0, reports[job]
+    assert readers.by_presto(still.stack, expected.COLUMNS) == before == wanted
+
+
+def test_maintenance_keeps_the_figures(still: Demo, wanted: dict[str, Table]) -> None:
+    still.run("demo_maintenance")
+    assert readers.by_presto(still.stack, expected.COLUMNS) == wanted
+
+
+# -- 3. faults
+
+
+def test_what_nobody_can_read_is_counted_and_kept(still: Demo, second: Reports) -> None:
+    silver = second["silver_flights"]["counts"]
+    assert silver["flights/flights"]["quarantined"] == len(faults.BAD_FLIGHTS)
+    assert silver["flights/weather"]["quarantined"] == len(faults.BAD_WEATHER)
+    assert silver["files"]["quarantined"] == len(faults.BAD_FILES)
+    retail = second["silver_retail"]["counts"]
+    assert retail["retail/order_events"]["quarantined"] == len(faults.BAD_MESSAGES)
+    # Copies of events are none.
+    assert retail["retail/order_events"]["read"] > COPIES
+
+
+@pytest.mark.usefixtures("second")
+def test_refused_rows_say_why(still: Demo) -> None:
+    found = {table: readers.quarantine(still.stack, table) for table in faults.REFUSED}
+    assert found == faults.REFUSED
+    files = readers.quarantine(still.stack, "files", "source")
+    assert {uri.removeprefix("s3a://raw/") for uri in files} == faults.BAD_FILES.keys()
+
+
+def test_runs_and_checks_are_on_record(still: Demo, second: Reports) -> None:
+    sql = "SELECT job, state, quarantined FROM lake.operations.job_runs WHERE run = '{}'"
+    for dag in DAGS:
+        rows = query(still.stack, sql.format(still.runs[dag].id))
+        layers = {f"{layer}_{dag.removeprefix('demo_')}" for layer in ("bronze", "silver", "gold")}
+        assert {row[0] for row in rows} == layers
+        assert {row[1] for row in rows} == {"succeeded"}
+    failed = query(still.stack, "SELECT * FROM lake.operations.data_quality WHERE NOT passed")
+    assert failed == []
+    assert query(still.stack, "SELECT count(*) FROM lake.operations.data_quality")[0][0] > 5
+
+
+# -- 4. rights
+
+
+def test_the_recipient_reads_what_is_shared_and_nothing_else(demo: Demo, tmp_path: Path) -> None:
+    text = demo.stack.outputs_once["connections"]["delta_sharing"]["profiles"]["analyst-partner"]
+    (tmp_path / "partner.share").write_text(text)
+    client = delta_sharing.SharingClient(tmp_path / "partner.share")
+    assert [share.name for share in client.list_shares()] == ["retail"]
+    tables = {f"{t.share}.{t.schema}.{t.name}" for t in client.list_all_tables()}
+    assert tables == {"retail.retail.branch_performance", "retail.retail.segment_revenue"}
+    for other in ("flights.flights.airline_punctuality", "retail.retail.orders", "sales.shop.orders"):
+        with pytest.raises(requests.HTTPError) as caught:
+            delta_sharing.load_as_pandas(f"{tmp_path / 'partner.share'}#{other}")
+        assert caught.value.response.status_code == 404
+    # There is no credential of the object store in it.
+    assert set(json.loads(text)) == {"shareCredentialsVersion", "endpoint", "bearerToken"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO branches VALUES (99, 'x', 'x', 'x')",
+        "UPDATE orders SET amount = 0",
+        "DELETE FROM orders",
+        "TRUNCATE order_history",
+        "CREATE TABLE mine (a int)",
+        "DROP TABLE orders",
+        "UPDATE simulator.progress SET next_order = 1",
+        "SELECT nextval('order_history_history_id_seq')",
+    ],
+)
+def test_sparks_role_cannot_write_to_the_shop(demo: Demo, statement: str) -> None:
+    with clients.postgres(demo.stack, demo.own["database"], "shop_reader") as shop:
+        assert shop.execute("SELECT count(*) FROM branches").fetchone() == (12,)
+        with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
+            shop.execute(statement)
+
+
+RIGHTS: Mapping[str, Mapping[str, str]] = {
+    "demo-bronze": {"jobs": "r", "raw": "r", "bronze": "rw"},
+    "demo-silver": {"jobs": "r", "bronze": "r", "silver": "rw"},
+    "demo-gold": {"jobs": "r", "silver": "r", "lake": "rw"},
+    "demo-export": {"raw": "w"},
+}
+
+
+def allowed(action: Callable[..., Any], *arguments: Any) -> bool:
+    try:
+        action(*arguments)
+    except S3Error as error:
+        if error.code != "AccessDenied":
+            raise
+        return False
+    return True
+
+
+@pytest.mark.parametrize("user", RIGHTS)
+def test_a_jobs_user_reaches_its_own_buckets_only(still: Demo, user: str) -> None:
+    root, client = (clients.object_store(still.stack, name) for name in ("root", user))
+    found: dict[str, str] = {}
+    for bucket in sorted(entry.name for entry in root.list_buckets()):
+        there, own = f"rights/{user}", f"rights/{user}-own"
+        root.put_object(bucket, there, io.BytesIO(b"x"), 1)
+        rights = "r" if allowed(client.get_object, bucket, there) else ""
+        rights += "w" if allowed(client.put_object, bucket, own, io.BytesIO(b"x"), 1) else ""
+        for name in (there, own):
+            root.remove_object(bucket, name)
+        if rights:
+            found[bucket] = rights
+    assert found == RIGHTS[user]
+
+
+# -- the other engine; last, as it takes two `up`
+
+
+def test_gold_by_prestodb(still: Demo, wanted: dict[str, Table]) -> None:
+    presto: dict[str, Any] = {**still.stack.config["presto"], "engine": "prestodb", "memory_mib": 1408}
+    try:
+        with still.stack.changed(presto=presto):
+            still.stack.up()
+            found = readers.by_presto(still.stack, expected.COLUMNS)
+    finally:
+        still.stack.up()
+    assert found == wanted
