@@ -35,6 +35,10 @@ down: ## Remove the platform
 urls: ## Show the URLs and where the passwords are
 	@$(RUN) urls --stack $(STACK)
 
+.PHONY: demo
+demo: ## Run the demo's pipelines and show what they did
+	@$(RUN) demo --stack $(STACK)
+
 .PHONY: setup
 setup: ## Install what is missing, start nothing
 	@$(RUN) setup --stack $(STACK)

@@ -26,7 +26,7 @@ def run(outputs: Mapping[str, Any], stack: str) -> int:
     Raises:
         SetupError: Airflow does not answer, or refuses.
     """
-    airflow = who_may_run(_sites(outputs), DAGS[0])
+    airflow = who_may_run(sites(outputs), DAGS[0])
     for dag in DAGS:
         ready(airflow, dag)
     if going := [run for dag in DAGS for run in airflow.going(dag)]:
@@ -53,7 +53,7 @@ def _explain(airflow: Airflow, run: Run) -> None:
     print(f"error: {run.dag}: {what}; all of it: {airflow.site.url}{run.page}", file=sys.stderr, flush=True)
 
 
-def _sites(outputs: Mapping[str, Any]) -> list[Site]:
+def sites(outputs: Mapping[str, Any]) -> list[Site]:
     """Airflow as each of the platform's users; it tells itself who may do what."""
     context = trusting(outputs["ca_certificate"])
     url = str(outputs["connections"]["airflow"]["public_url"])
@@ -61,16 +61,23 @@ def _sites(outputs: Mapping[str, Any]) -> list[Site]:
 
 
 def outputs_of(stack: str) -> dict[str, Any] | None:
-    """Outputs of a stack that is up and has the demo, else None."""
+    """Outputs of a stack that is up and has the demo, else None.
+
+    Raises:
+        SetupError: it has the demo, without its pipelines.
+    """
     if not pulumi_cli.COMMAND.exists():
         return None
     command = [str(pulumi_cli.COMMAND), "stack", "output", "--json", "--show-secrets", "--stack", stack]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     outputs: dict[str, Any] = json.loads(answer.stdout or "{}") if answer.returncode == 0 else {}
-    if "demo" not in outputs.get("connections", {}):
+    connections = outputs.get("connections", {})
+    if "demo" not in connections:
         return None
+    if "airflow" not in connections:
+        raise SetupError(f"stack {stack}: there is nothing to run, demo.pipelines is off")
     try:
-        _sites(outputs)[0].ask("GET", "/api/v2/version")
+        sites(outputs)[0].ask("GET", "/api/v2/version")
     except UnreachableError:
         return None
     return outputs
@@ -89,7 +96,7 @@ def _platform(stack: str) -> dict[str, Any] | int:
                          f"then run `make demo{option}` again")  # fmt: skip
     if outputs := outputs_of(stack):
         return outputs
-    say("stack", f"{stack} is not up with the demo: bringing it up")
+    say("stack", f"{stack} is not up, or not with the demo: bringing it up")
     if code := up.bring("up", stack):
         return code
     if outputs := outputs_of(stack):

@@ -11,7 +11,9 @@ from scripts.console import SetupError, say
 from scripts.dag_runs import Airflow, Run, short
 from scripts.https import Site, UnreachableError, trusting
 from scripts.statements import rows
+from scripts.versions import ROOT
 
+_DASHBOARDS = ROOT / "pipelines" / "demo" / "dashboards"
 _LISTED_S = 90.0
 """Presto looks for new tables every minute, unless the settings say otherwise."""
 _POLL_S = 2.0
@@ -100,8 +102,10 @@ def _links(airflow: Airflow, runs: Sequence[Run], outputs: Mapping[str, Any], st
     if "spark-history" in urls:
         places.append(("Spark history", urls["spark-history"]["url"]))
     if bi := connections.get("bi"):
-        path = "/dashboard/list/" if bi["engine"] == "superset" else "/"
-        places.append(("Dashboards", f"{bi['public_url']}{path}"))
+        # Superset's addresses have the file's name in them, Metabase's a number.
+        names = [file.stem for file in sorted(_DASHBOARDS.glob("*.yaml"))]
+        paths = [f"superset/dashboard/{name}/" for name in names] if bi["engine"] == "superset" else [""]
+        places += [("Dashboard", f"{bi['public_url']}/{path}") for path in paths]
     if jupyter := connections.get("jupyter"):
         places.append(("Notebooks", f"{jupyter['public_url']}/lab/tree/examples"))
     yield from (f"{name:<18}{url}" for name, url in places)

@@ -1,7 +1,7 @@
 """How long the platform takes to come up, against docker compose with the same containers, and what it takes.
 
 What is measured are the settings of ``Pulumi.dev.yaml``, in a stack of its own, on ports of its own, which is
-removed afterwards. ``--minimal`` adds the memory of ``Pulumi.minimal.yaml``. ``--cold`` adds `make up` of a
+removed afterwards; the demo's pipeline of flights runs on it once, or alone with ``--pipeline``. ``--minimal`` adds the memory of ``Pulumi.minimal.yaml``. ``--cold`` adds `make up` of a
 fresh clone with empty caches: it removes Millrace's images and the engine's build cache first, takes up to
 half an hour and refuses while a container uses those images.
 """
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench.cold import cold_up
+from tests.bench import pipeline
 from tests.bench.compose import ComposeCopy
 from tests.bench.report import Row, show
 from tests.bench.stacks import PROJECT, config_of
@@ -49,10 +50,14 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true", help="also from nothing; removes images and caches")
     parser.add_argument("--minimal", action="store_true", help="also the memory of Pulumi.minimal.yaml")
     parser.add_argument("--no-compose", action="store_true", help="without the comparison")
+    parser.add_argument("--pipeline", action="store_true", help="nothing but the demo's pipeline of flights")
     options = parser.parse_args()
-    cold = [cold_up()] if options.cold else []
+    cold = [cold_up()] if options.cold and not options.pipeline else []
     folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
     try:
+        if options.pipeline:
+            _pipeline(folder / "dev")
+            return
         if options.minimal:
             _minimal(folder / "minimal")
         _dev(folder / "dev", options.runs, cold, compare=not options.no_compose)
@@ -68,6 +73,7 @@ def _dev(folder: Path, runs: int, cold: list[float], *, compare: bool) -> None:
         stack.up()
         print("a minute's rest before memory is measured ...", flush=True)
         usages = measure(stack)
+        flights = pipeline.measure(stack)
         rows.append(Row("up, nothing to do", _measure("up, nothing to do", runs, stack.up), ""))
         copy = ComposeCopy(stack, folder / "compose") if compare else None
         down = ["destroy", "--yes", "--skip-preview", "--stack", stack.name]
@@ -84,9 +90,20 @@ def _dev(folder: Path, runs: int, cold: list[float], *, compare: bool) -> None:
         if copy is not None:
             ratio = statistics.median(cached) / statistics.median(compose)
             print(f"\nup with images built / compose: {ratio:.2f} (medians)")
+        print(f"\n{pipeline.table(flights)}")
         print(f"\n{table(usages)}\n")
         print(f"idle memory: {total_memory(usages) / 1024:.2f} GiB (goal: at most 8)")
         print(f"images on disk: {total_disk(usages) / 1000:.2f} GB (goal: at most 9)")
+    finally:
+        stack.destroy()
+
+
+def _pipeline(folder: Path) -> None:
+    stack = Stack(folder / "project", "dev", config_of("dev"), project=PROJECT)
+    try:
+        print("bringing the stack up ...", flush=True)
+        stack.up()
+        print(f"\n{pipeline.table(pipeline.measure(stack))}")
     finally:
         stack.destroy()
 

@@ -116,14 +116,15 @@ class Demo:
 
     def copies(self) -> list[tuple[bytes, bytes]]:
         """Events that were published before."""
-        columns = "h.history_id AS event_id, order_id, branch_id, customer_id, amount, h.status, changed_at AS occurred_at"
-        sql = f"SELECT {columns} FROM order_history h JOIN orders USING (order_id) ORDER BY 1 LIMIT {COPIES}"
-        rows = self.admin(sql)
-        found = []
-        for row in rows:
-            event = {**row, "amount": float(row["amount"])}
-            found.append((str(row["order_id"]).encode(), json.dumps(event).encode()))
-        return found
+        rows = self.admin(
+            "SELECT history_id AS event_id, order_id, branch_id, customer_id, amount, h.status,"
+            " changed_at AS occurred_at"
+            f" FROM order_history h JOIN orders USING (order_id) ORDER BY 1 LIMIT {COPIES}"
+        )
+        return [
+            (str(row["order_id"]).encode(), json.dumps({**row, "amount": float(row["amount"])}).encode())
+            for row in rows
+        ]
 
     def messages(self) -> int:
         """How many messages the topic has."""

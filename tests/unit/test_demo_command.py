@@ -41,7 +41,7 @@ def airflow(**tasks: list[Task]) -> FakeAirflow:
 def run(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch, *users: str) -> int:
     """The command on a stack that is up."""
     sites = [fake.site(user) for user in users or ("analyst", "engineer")]
-    monkeypatch.setattr(demo, "_sites", lambda outputs: sites)
+    monkeypatch.setattr(demo, "sites", lambda outputs: sites)
     monkeypatch.setattr(demo.demo_result, "text", lambda *arguments: "THE TABLE")
     return demo.run({}, "dev")
 
