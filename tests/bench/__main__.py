@@ -1,9 +1,10 @@
 """How long the platform takes to come up, against docker compose with the same containers, and what it takes.
 
 What is measured are the settings of ``Pulumi.dev.yaml``, in a stack of its own, on ports of its own, which is
-removed afterwards; the demo's pipeline of flights runs on it once, or alone with ``--pipeline``. ``--minimal`` adds the memory of ``Pulumi.minimal.yaml``. ``--cold`` adds `make up` of a
-fresh clone with empty caches: it removes Millrace's images and the engine's build cache first, takes up to
-half an hour and refuses while a container uses those images.
+removed afterwards. The demo's pipeline of flights runs on it once; ``--pipeline`` measures nothing else.
+``--minimal`` adds the memory of ``Pulumi.minimal.yaml``. ``--cold`` adds `make up` of a fresh clone with empty
+caches: it removes Millrace's images and the engine's build cache first, takes up to half an hour and refuses
+while a container uses those images.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.cold import cold_up
 from tests.bench import pipeline
+from tests.bench.cold import cold_up
 from tests.bench.compose import ComposeCopy
 from tests.bench.report import Row, show
 from tests.bench.stacks import PROJECT, config_of
