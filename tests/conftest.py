@@ -1,4 +1,4 @@
-"""How the tests are shared out among the processes that run them side by side, and the stacks they share."""
+"""How the tests are shared out among the processes that run them side by side."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["tests.integration.fixtures"]
-
 _TESTS = Path(__file__).parent
 _SUITES = ("unit", "integration", "e2e")
 _SHARED = "everything"
 """The fixture with the stack of all services: too big to be up twice, so one process gets all its modules."""
+
+_E2E = "tests/e2e/"
+"""Its modules share a stack, too."""
 
 _LAST = "test_whole_stack.py"
 """It destroys that stack in the end."""
@@ -24,16 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first, then what takes longest; the others fill the gaps."""
 
     def place(item: pytest.Item) -> tuple[int, bool, bool]:
-        shared = _uses_everything(item.path)
-        suite = "integration" if shared else item.path.relative_to(_TESTS).parts[0]
-        return _SUITES.index(suite), not shared, item.path.name == _LAST
+        suite = item.path.relative_to(_TESTS).parts[0]
+        return _SUITES.index(suite), not _uses_everything(item.path), item.path.name == _LAST
 
     items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With ``--dist=loadfile`` a module stays whole, and those with the stack of all services together."""
+    """With ``--dist=loadfile`` a module stays whole, and those that share a stack of all services."""
     if config.getvalue("dist") != "loadfile":
         return None
     # Only there when processes are asked for.
@@ -42,6 +42,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Groups(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
+            if file.startswith(_E2E):
+                return _E2E
             return _SHARED if _uses_everything(config.rootpath / file) else file
 
     return Groups(config, log)

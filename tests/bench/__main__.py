@@ -2,9 +2,9 @@
 
 What is measured are the settings of ``Pulumi.dev.yaml``, in a stack of its own, on ports of its own, which is
 removed afterwards. The demo's pipeline of flights runs on it once; ``--pipeline`` measures nothing else.
-``--minimal`` adds the memory of ``Pulumi.minimal.yaml``. ``--cold`` adds `make up` of a fresh clone with empty
-caches: it removes Millrace's images and the engine's build cache first, takes up to half an hour and refuses
-while a container uses those images.
+``--minimal`` adds the memory of ``Pulumi.minimal.yaml``. ``--cold`` adds `make up` of a fresh clone with
+empty caches: it removes Millrace's images and the engine's build cache first, takes up to half an hour and
+refuses while a container uses those images.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -19,14 +18,14 @@ from typing import Any
 from confluent_kafka import Consumer, Producer, TopicPartition
 from docker.models.containers import Container
 
-from scripts import demo as command
 from scripts.dag_runs import Airflow, Run, failure, follow, ready
+from scripts.demo import DAGS
 from scripts.https import Site, trusting
+from tests.e2e.checkout import Checkout
 from tests.integration import clients
-from tests.integration.stack import Stack, wait_until
+from tests.integration.stack import wait_until
 from tests.integration.web import Web
 
-DAGS = command.DAGS
 COPIES = 20
 """Of how many messages copies are sent."""
 
@@ -37,27 +36,25 @@ Reports = dict[str, dict[str, Any]]
 class Demo:
     """Everything below is done the way a user, or the fate, does it."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Checkout) -> None:
         self.stack = stack
         outputs = stack.outputs_once
         self.own = outputs["connections"]["demo"]
         url = str(outputs["connections"]["airflow"]["public_url"])
-        erin = Web(stack).password("erin")
-        self.airflow = Airflow(Site(url, trusting(outputs["ca_certificate"]), "erin", erin))
+        engineer = ("engineer", Web(stack).password("engineer"))
+        self.airflow = Airflow(Site(url, trusting(outputs["ca_certificate"]), *engineer))
         self.runs: dict[str, Run] = {}
         """The latest run of each DAG."""
 
     # -- runs
 
-    def command(self) -> tuple[int, str]:
-        """`make demo` on this stack: exit code and what it printed."""
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            code = command.run(self.stack.outputs_once, self.stack.name)
+    def command(self) -> str:
+        """What `make demo` printed."""
+        printed = self.stack.make("demo")
         for dag in DAGS:
             newest = self.airflow.get(f"/dags/{dag}/dagRuns?order_by=-run_after&limit=1")["dag_runs"][0]
             self.runs[dag] = Run(dag, newest["dag_run_id"])
-        return code, printed.getvalue()
+        return printed
 
     def run(self, *dags: str) -> None:
         """Run these DAGs to success."""
@@ -83,7 +80,7 @@ class Demo:
         """Until a Spark job of this name computes."""
 
         def works() -> bool:
-            shown = self.stack.http("spark", "/json/", user="erin").json()
+            shown = self.stack.http("spark", "/json/", user="engineer").json()
             return any(job in app["name"] and app["cores"] > 0 for app in shown["activeapps"])
 
         wait_until(works, seconds=400, every=0.5)

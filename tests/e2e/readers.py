@@ -12,6 +12,7 @@ from typing import Any
 import delta_sharing
 from deltalake import DeltaTable
 
+from tests.e2e.checkout import EVERYONE
 from tests.integration.notebooks import Lab
 from tests.integration.stack import Stack, wait_until
 from tests.integration.test_bi import Superset
@@ -55,9 +56,14 @@ def _value(value: Any) -> Any:
         return text
 
 
+def by_sql(stack: Stack, sql: str) -> list[list[Any]]:
+    """Rows of a statement by the engine's own client, as an analyst."""
+    return query(stack, sql, "analyst")
+
+
 def by_spark(stack: Stack, columns: Columns) -> dict[str, Table]:
     """By a notebook's kernel, whose executors are the cluster's."""
-    with Lab(Web(stack), "erin") as lab:
+    with Lab(Web(stack), "engineer") as lab:
         lab.save("exactness.ipynb", [_NOTEBOOK % json.dumps({k: list(v) for k, v in columns.items()})])
         (shown,) = lab.run("exactness.ipynb")
     found = json.loads(shown[shown.index("FOUND") + 5 :].strip().splitlines()[0])
@@ -65,13 +71,13 @@ def by_spark(stack: Stack, columns: Columns) -> dict[str, Table]:
 
 
 def by_presto(stack: Stack, columns: Columns) -> dict[str, Table]:
-    """By the engine's own client, as an analyst."""
+    """By whichever engine is on."""
     found = {}
     for table, names in columns.items():
         schema, name = table.split(".")
         listed = f"SELECT table_name FROM lake.information_schema.tables WHERE table_schema = '{schema}'"
-        wait_until(lambda sql=listed, name=name: [name] in query(stack, sql), seconds=120, every=2)
-        found[table] = plain(query(stack, f"SELECT {', '.join(names)} FROM lake.{table}"))
+        wait_until(lambda sql=listed, name=name: [name] in by_sql(stack, sql), seconds=120, every=2)
+        found[table] = plain(by_sql(stack, f"SELECT {', '.join(names)} FROM lake.{table}"))
     return found
 
 
@@ -82,7 +88,7 @@ def by_sharing(stack: Stack, columns: Columns, folder: Path) -> dict[str, Table]
     for table, names in columns.items():
         share = table.split(".")[0]
         profile = folder / f"{share}.share"
-        profile.write_text(profiles["analyst-partner" if share == "retail" else "everyone"])
+        profile.write_text(profiles["analyst-partner" if share == "retail" else EVERYONE])
         frame = delta_sharing.load_as_pandas(f"{profile}#{share}.{table}")
         found[table] = plain(frame[list(names)].itertuples(index=False))
     return found
@@ -90,14 +96,14 @@ def by_sharing(stack: Stack, columns: Columns, folder: Path) -> dict[str, Table]
 
 def by_superset(stack: Stack, columns: Columns) -> dict[str, Table]:
     """By the dashboards' charts that show whole tables, as somebody who may only look."""
-    uma = Superset(Web(stack), "uma")
+    analyst = Superset(Web(stack), "analyst")
     charts = {
         entry["slice_name"]: entry["id"]
-        for entry in uma.json("GET", "/api/v1/chart/?q=(page_size:100)")["result"]
+        for entry in analyst.json("GET", "/api/v1/chart/?q=(page_size:100)")["result"]
     }
     found = {}
     for table, chart in CHARTS.items():
-        (answer,) = uma.json("GET", f"/api/v1/chart/{charts[chart]}/data/?force=true")["result"]
+        (answer,) = analyst.json("GET", f"/api/v1/chart/{charts[chart]}/data/?force=true")["result"]
         found[table] = plain([row[name] for name in columns[table]] for row in answer["data"])
     return found
 

@@ -2,75 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import ssl
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import docker
 import httpx
-import pytest
 import yaml
 
-from tests.integration.stack import ROOT, free_port
+from tests.e2e.checkout import LOOPBACK, PREFIX, STACK, Checkout
 
-STACK = "e2e"
-PREFIX = f"millrace-{STACK}-"
 OWN_LOGIN = {"airflow-api", "presto", "s3", "sharing", "spark-api"}
 """Sites for programs, which have tokens or passwords of their own."""
-
-
-class Checkout:
-    """A clone of the project with one more stack file: that of `dev` on other ports."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-        document = yaml.safe_load((folder / "Pulumi.dev.yaml").read_text())
-        document["config"]["millrace:proxy"] = {"http_port": free_port(), "https_port": free_port()}
-        self.port = document["config"]["millrace:proxy"]["https_port"]
-        (folder / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
-        # As in a new shell: nothing of this checkout's own environment.
-        self.environment = {
-            k: v for k, v in os.environ.items() if not k.startswith(("PULUMI_", "VIRTUAL_ENV", "PYTHONPATH"))
-        }
-        self.environment["PATH"] = ":".join(
-            entry for entry in os.environ["PATH"].split(":") if not entry.startswith(str(ROOT))
-        )
-
-    def run(self, *command: str, code: int = 0) -> str:
-        """Output of a command that ends with ``code``; errors included."""
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        assert done.returncode == code, f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}"
-        return done.stdout
-
-    def pulumi(self, *arguments: str) -> str:
-        """Plain Pulumi, as the documentation says: no option or variable of Millrace's own."""
-        return self.run(".millrace/bin/pulumi", *arguments, "--stack", STACK, "--non-interactive")
-
-    def outputs(self) -> Any:
-        """Stack outputs with secrets in plain."""
-        return json.loads(self.pulumi("stack", "output", "--json", "--show-secrets"))
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, str]]:
-    """A checkout after `make up`, and what that printed."""
-    checkout = Checkout(tmp_path_factory.mktemp("clone") / "mill race")
-    try:
-        yield checkout, checkout.run("make", "up", f"STACK={STACK}")
-    finally:
-        checkout.run("make", "down", f"STACK={STACK}")
-        engine = docker.from_env()
-        named = [c.name for c in engine.containers.list(all=True)] + [n.name for n in engine.networks.list()]
-        named += [v.name for v in engine.volumes.list()]
-        assert [name for name in named if name.startswith(PREFIX)] == []
 
 
 def test_table_says_where_who_and_how(up: tuple[Checkout, str]) -> None:
@@ -116,7 +58,7 @@ def test_checkout_stays_clean(up: tuple[Checkout, str]) -> None:
 def test_again_changes_nothing(up: tuple[Checkout, str]) -> None:
     checkout, _ = up
     before = {c.id for c in docker.from_env().containers.list() if c.name.startswith(PREFIX)}
-    checkout.run("make", "up", f"STACK={STACK}")
+    checkout.make("up")
     assert {c.id for c in docker.from_env().containers.list() if c.name.startswith(PREFIX)} == before
 
 
@@ -127,12 +69,15 @@ def test_plain_pulumi_works(up: tuple[Checkout, str]) -> None:
 
 
 def test_only_the_proxy_publishes(up: tuple[Checkout, str]) -> None:
+    checkout, _ = up
+    asked = {checkout.config[service]["loopback_port"] for service in LOOPBACK}
     published = {
         (c.name.removeprefix(PREFIX), binding["HostPort"])
         for c in docker.from_env().containers.list()
         if c.name.startswith(PREFIX)
         for bindings in (c.attrs["HostConfig"]["PortBindings"] or {}).values()
         for binding in bindings
+        if not (binding["HostIp"] == "127.0.0.1" and int(binding["HostPort"]) in asked)
     }
     assert {name for name, _ in published} == {"proxy"}
     assert len(published) == 2
@@ -144,7 +89,7 @@ def test_mistake_in_the_stack_file_is_one_line(up: tuple[Checkout, str]) -> None
     good = file.read_text()
     try:
         file.write_text(good.replace("read-only", "read-onyl", 1))
-        printed = checkout.run("make", "up", f"STACK={STACK}", code=2)
+        printed = checkout.make("up", code=2)
     finally:
         file.write_text(good)
     assert f"Pulumi.{STACK}.yaml: millrace:postgres.roles[2].grants[0].privilege: must be" in printed
@@ -160,7 +105,7 @@ def test_make_up_does_not_delete_data_unasked(up: tuple[Checkout, str]) -> None:
     del document["config"]["millrace:kafka"]
     try:
         file.write_text(yaml.safe_dump(document))
-        printed = checkout.run("make", "up", f"STACK={STACK}", code=2)
+        printed = checkout.make("up", code=2)
     finally:
         file.write_text(good)
     assert f"without the key millrace:kafka its data would be deleted ({PREFIX}kafka-1-data)" in printed

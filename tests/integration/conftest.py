@@ -1,12 +1,17 @@
-"""Settings of the stacks that several modules share; :mod:`tests.integration.fixtures` brings them up."""
+"""Stacks on a real Docker engine. The platform most tests look at comes up once for all of them."""
 
 from __future__ import annotations
 
 import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.integration.services import SETTINGS, selected
-from tests.integration.stack import free_port
+from tests.integration.stack import Stack, free_port
 
 USERS = [
     {"name": "ada", "role": "admin"},
@@ -36,3 +41,44 @@ def everything_config(**changes: Any) -> dict[str, Any]:
         "users": USERS,
     }
     return copy.deepcopy({**platform, **selected(platform), **changes})
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stack]]:
+    """Makes stacks; all of them are destroyed at the end, whatever happened."""
+    made: list[Stack] = []
+
+    def make(config: Mapping[str, Any], name: str | None = None, **more: Any) -> Stack:
+        name = name or f"s{next(_numbers)}"
+        folder: Path = tmp_path_factory.mktemp(name) / "project"
+        stack = Stack(folder, name, config, **more)
+        made.append(stack)
+        return stack
+
+    yield make
+    for stack in made:
+        if stack.file.exists():
+            stack.destroy()
+
+
+@pytest.fixture(scope="session")
+def platform(new_stack: Callable[..., Stack]) -> Stack:
+    """Postgres and the object store, up. Tests that change the settings put them back and `up` again."""
+    stack = new_stack(full_config(), name="shared")
+    stack.up()
+    return stack
+
+
+@pytest.fixture(scope="session")
+def everything(new_stack: Callable[..., Stack]) -> Stack:
+    """All services of the platform, up; with ``MILLRACE_TEST_SERVICES=a,b`` these and what they need.
+
+    Tests that change settings put them back and `up` again:
+    ``with everything.changed(kafka={...}): everything.up()``.
+    """
+    stack = new_stack(everything_config(), name="all")
+    stack.first_up = stack.up().output
+    return stack
