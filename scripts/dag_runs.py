@@ -17,6 +17,13 @@ _PATIENCE_S = 120.0
 """How long Airflow may be away, or a DAG that was just put there not yet read."""
 _TAIL_LINES = 15
 _ENDED = ("success", "failed")
+_NOT_OF_THE_TASK = (
+    "::",
+    "Could not read served logs",
+    "/var/lib/millrace/airflow-logs/",
+    "s3://airflow-logs/",
+)
+"""How lines begin that tell where the log is, of which the API makes part of it."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ def _lines(entry: Any) -> Iterable[str]:
     lines = str(entry.get("event", "")).splitlines()
     for error in entry.get("error_detail") or []:
         lines += f"{error.get('exc_type')}: {error.get('exc_value')}".splitlines()
-    return [line for line in lines if line and not line.startswith("::")]
+    return [line for line in lines if line and not line.startswith(_NOT_OF_THE_TASK)]
 
 
 def who_may_run(sites: Sequence[Site], dag: str) -> Airflow:

@@ -34,7 +34,11 @@ def run(outputs: Mapping[str, Any], stack: str) -> int:
         follow(airflow, going)
     runs = [airflow.start(dag) for dag in DAGS]
     say("airflow", f"{' and '.join(short(run.dag) for run in runs)} started, as {airflow.site.user}")
-    states = follow(airflow, runs)
+    try:
+        states = follow(airflow, runs)
+    except KeyboardInterrupt:
+        print(f"the runs go on: {airflow.site.url}/dags", file=sys.stderr)
+        raise
     if failed := [run for run in runs if states[run] != "success"]:
         for one in failed:
             _explain(airflow, one)

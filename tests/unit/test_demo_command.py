@@ -97,6 +97,7 @@ def test_a_failed_task_is_named_with_its_last_lines(
     log = [
         *({"event": f"line {number}"} for number in range(40)),
         {"event": "::group::of Airflow's own"},
+        {"event": "Could not read served logs: Connection refused"},
         {
             "event": "Task failed with exception",
             "error_detail": [{"exc_type": "RuntimeError", "exc_value": "driver-1 ended as FAILED\nsecond"}],
@@ -123,10 +124,23 @@ def test_a_failed_task_is_named_with_its_last_lines(
         "  | second",
     ]
     assert "line 39" in error and "line 10" not in error and "::group::" not in error
+    assert "served logs" not in error
     assert lines[-1].startswith(
         "error: demo_flights: task silver failed; its last lines are above; all of it: "
     )
     assert "https://airflow.example/dags/demo_flights/runs/manual__2026-01-01T00%3A00%3A00%2B00%3A00" in error
+
+
+def test_interrupted_it_says_that_the_runs_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dag_runs.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(airflow(), monkeypatch, "engineer")
+    assert capsys.readouterr().err == "the runs go on: https://airflow.example/dags\n"
 
 
 def test_airflow_may_be_away_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
