@@ -337,7 +337,7 @@ def label_or_none(node: Node) -> str | None:
 def links(graph: Graph, needs: set[tuple[str, str]]) -> set[frozenset[str]]:
     """Pairs of services that may talk: by need, or because the proxy publishes one."""
     services = {label(node, "service") for node in graph.containers}
-    routed = services - {"database", "kafka", "postgres", "proxy"}
+    routed = services - {"database", "demo", "kafka", "postgres", "proxy"}
     return {frozenset(pair) for pair in needs} | {frozenset(("proxy", service)) for service in routed}
 
 
