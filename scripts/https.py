@@ -70,7 +70,7 @@ class Site:
         """One request; ``body`` is text or is sent as JSON.
 
         Raises:
-            UnreachableError: there was no answer, or one of a proxy whose server is away (502 to 504).
+            UnreachableError: there was no answer, or that of a server in trouble: its database is away, say.
         """
         parts = urlsplit(self.url)
         sent = dict(headers or {})
@@ -89,6 +89,6 @@ class Site:
             raise UnreachableError(f"{self.url}: {error}") from error
         finally:
             connection.close()
-        if answer.status in (502, 503, 504):
+        if answer.status >= 500:
             raise UnreachableError(f"{self.url} answers {answer.status}")
         return answer

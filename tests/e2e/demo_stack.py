@@ -76,14 +76,15 @@ class Demo:
                     found[job] = json.loads(self.get(bucket, f"_reports/{folder}/{job}.json"))
         return found
 
-    def wait_for_executor(self, job: str) -> None:
-        """Until a Spark job of this name computes."""
+    def wait_for(self, bucket: str, prefix: str) -> None:
+        """Until there is an object."""
+        store = clients.object_store(self.stack, "root")
+        wait_until(lambda: list(store.list_objects(bucket, prefix)), seconds=900, every=0.5)
 
-        def works() -> bool:
-            shown = self.stack.http("spark", "/json/", user="engineer").json()
-            return any(job in app["name"] and app["cores"] > 0 for app in shown["activeapps"])
-
-        wait_until(works, seconds=400, every=0.5)
+    def wait_for_reader(self) -> None:
+        """Until Spark reads from the shop's database."""
+        sql = "SELECT 1 AS one FROM pg_stat_activity WHERE usename = 'shop_reader'"
+        wait_until(lambda: self.admin(sql), seconds=900, every=0.1)
 
     # -- sources
 
@@ -169,14 +170,15 @@ class Demo:
             except BaseException as error:
                 errors.append(error)
 
-        thread = threading.Thread(target=guarded)
+        thread = threading.Thread(target=guarded, daemon=True)
         thread.start()
         try:
             yield
         finally:
-            thread.join(420)
+            thread.join(60)
         if errors:
             raise errors[0]
+        assert not thread.is_alive(), "it did not happen in time"
 
     def crash(self, name: str) -> None:
         """Kill a container's processes as a crash does; Docker starts it again."""

@@ -66,7 +66,8 @@ def first(demo: Demo) -> First:
     """`make demo`, with a worker that dies under its largest job."""
 
     def kill_the_worker() -> None:
-        demo.wait_for_executor("silver_flights")
+        # Some tables are written, that of the flights is being made.
+        demo.wait_for("silver", "flights/weather/_delta_log/")
         demo.crash("spark-worker-1")
 
     with demo.meanwhile(kill_the_worker):
@@ -95,7 +96,7 @@ def second(still: Demo) -> Reports:
     """A run whose database restarts while it reads from it."""
 
     def restart_the_database() -> None:
-        still.wait_for_executor("bronze_retail")
+        still.wait_for_reader()
         still.stack.container("postgres").restart(timeout=20)
 
     with still.meanwhile(restart_the_database):
@@ -304,8 +305,8 @@ def allowed(action: Callable[..., Any], *arguments: Any) -> bool:
 
 
 @pytest.mark.parametrize("user", RIGHTS)
-def test_a_jobs_user_reaches_its_own_buckets_only(still: Demo, user: str) -> None:
-    root, client = (clients.object_store(still.stack, name) for name in ("root", user))
+def test_a_jobs_user_reaches_its_own_buckets_only(demo: Demo, user: str) -> None:
+    root, client = (clients.object_store(demo.stack, name) for name in ("root", user))
     found: dict[str, str] = {}
     for bucket in sorted(entry.name for entry in root.list_buckets()):
         there, own = f"rights/{user}", f"rights/{user}-own"
