@@ -96,7 +96,10 @@ class Jupyter(Service):
             files=(
                 *tls_files(self.certificate(), self.trusted),
                 *(File(path=f"{_CONFIG}/{name}", content=render(f"jupyter/{name}")) for name in scripts),
-                File(path=f"{_CONFIG}/lib/millrace.py", content=render("jupyter/millrace.py")),
+                *(
+                    File(path=f"{_CONFIG}/lib/{name}", content=render(f"jupyter/{name}"))
+                    for name in ("millrace.py", "spark_share.py")
+                ),
                 File(path=f"{_FOLDER}/proxy", content=proxy, secret=True),
                 File(path=f"{_FOLDER}/connections.json", content=self._connections_file(), secret=True),
                 *(

@@ -9,7 +9,7 @@
     millrace.s3()                            # boto3 client
     millrace.delta_table("shop/orders")      # deltalake.DeltaTable of the lake
     millrace.producer(), millrace.consumer("orders")     # confluent-kafka
-    millrace.share("sales.shop.orders")      # pandas data frame of a shared table
+    millrace.share("sales.shop.orders")      # pandas data frame of a shared table; spark_share() for Spark
 
 Each user of the service has these rights alike: they belong to the service Jupyter.
 """
@@ -244,3 +244,20 @@ def share(table: str, **options: object):
     import delta_sharing
 
     return delta_sharing.load_as_pandas(f"{profile}#{table}", **options)
+
+
+def spark_share(table: str, limit: int | None = None):
+    """A shared table as a data frame of Spark, read by the executors of the present session."""
+    profile = sharing_profile()
+    connection("spark")
+    import spark_share as source
+    from pyspark import cloudpickle
+    from pyspark.sql import SparkSession
+
+    session = SparkSession.getActiveSession() or spark()
+
+    # The executors don't have the module.
+    cloudpickle.register_pickle_by_value(source)
+    session.dataSource.register(source.SharedTable)
+    reader = session.read.format("deltaSharing")
+    return (reader.option("limit", limit) if limit else reader).load(f"{profile}#{table}")

@@ -118,6 +118,28 @@ def test_a_notebook_loads_a_share(lab: Lab, everything: Stack) -> None:
     assert shown[1:] == ["1225\n7", "1225"]
 
 
+def test_spark_loads_a_share(lab: Lab, everything: Stack) -> None:
+    """By its executors, from the signed addresses of several files, one of them older than a column."""
+    has(everything, "delta_sharing", "object_store", "spark")
+    *_, shown = run(
+        lab,
+        "spark share",
+        "import millrace, pyarrow as pa\nfrom deltalake import write_deltalake\n"
+        "def write(mode, **columns):\n"
+        "    write_deltalake(millrace.lake('shop/orders'), pa.table(columns), mode=mode, partition_by=['day'],\n"
+        "                    schema_mode='overwrite' if mode == 'overwrite' else 'merge',\n"
+        "                    storage_options=millrace.storage_options())\n"
+        "write('overwrite', n=[1, 2], day=['a', 'b'])\n"
+        "write('append', n=[39], day=['a'], note=['new'])",
+        "spark = millrace.spark('share test')\nshared = millrace.spark_share('sales.shop.orders')\n"
+        "print(sorted(map(tuple, shared.groupBy('day').agg({'n': 'sum', 'note': 'max'})\n"
+        "    .selectExpr('day', '`sum(n)`', '`max(note)`').collect())))\n"
+        "try:\n    millrace.spark_share('sales.shop.nothing')\n"
+        "except Exception as error:\n    print('404' in str(error))\nspark.stop()",
+    )
+    assert shown.splitlines() == ["[('a', 40, 'new'), ('b', 2, None)]", "True"]
+
+
 def test_rights_are_those_of_the_settings(lab: Lab, everything: Stack) -> None:
     with pytest.raises(CellError, match="permission denied"):
         run(
