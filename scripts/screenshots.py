@@ -64,7 +64,8 @@ _LAST_RUN = """=fetch('/api/v2/dags/demo_retail/dagRuns?order_by=-run_after&stat
 
 # Charts that are in sight and neither wait nor failed.
 _CHARTS = """(() => {
-    const charts = [...document.querySelectorAll('.dashboard-component-chart-holder')];
+    const charts = [...document.querySelectorAll('.chart-slice')]
+        .filter(chart => chart.getBoundingClientRect().top < innerHeight);
     return charts.length > 3
         && charts.every(chart => chart.querySelector('canvas, table, .header-line'))
         && !document.querySelector('.loading, [data-test="loading-indicator"], .ant-alert-error');
@@ -190,6 +191,8 @@ def take(browser: Browser, picture: Picture, url: str) -> bytes:
 
 
 def _open(browser: Browser, url: str) -> None:
+    # A page may ask for the login each time.
+    browser.asked.clear()
     browser.call("Page.navigate", url=url)
     browser.wait_for("Page.loadEventFired")
 

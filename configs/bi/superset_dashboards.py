@@ -124,15 +124,24 @@ def _axes(chart: Mapping[str, Any]) -> dict[str, Any]:
         "color_scheme": "supersetColors",
     }
     if chart["kind"] == "line":
-        return {**found, "x_axis_title_margin": 30, "y_axis_title_margin": 50, "markerEnabled": True}
-    # In a horizontal chart the margins belong to the sides of the picture, titles to their axis.
-    margins = {"x_axis_title_margin": 50, "y_axis_title_margin": 30} if chart["horizontal"] else {
-        "x_axis_title_margin": 30, "y_axis_title_margin": 50
-    }  # fmt: skip
+        return {**found, "x_axis_title_margin": 30, "y_axis_title_margin": 60, "markerEnabled": True}
+    if not chart["horizontal"]:
+        return {
+            **found,
+            "x_axis_title_margin": 30,
+            "y_axis_title_margin": 60,
+            "orientation": "vertical",
+            "xAxisForceCategorical": True,
+        }
     return {
         **found,
-        **margins,
-        "orientation": "horizontal" if chart["horizontal"] else "vertical",
+        # It would lie on the names, whose width nobody knows here.
+        "x_axis_title": "",
+        "x_axis_title_margin": 0,
+        "y_axis_title_margin": 30,
+        # Superset begins at the bottom.
+        "x_axis_sort_asc": down,
+        "orientation": "horizontal",
         "xAxisForceCategorical": True,
     }
 

@@ -58,9 +58,10 @@ class Lab:
         assert answer.status_code in (200, 201), answer.text
 
     def cells(self, path: str) -> list[str]:
-        """The cells of a notebook."""
+        """The cells of a notebook that are programs."""
         answer = self.ask("GET", f"/api/contents/{path}").raise_for_status()
-        return [str(cell["source"]) for cell in answer.json()["content"]["cells"]]
+        cells = answer.json()["content"]["cells"]
+        return [str(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
     def run(self, path: str, *, seconds: float = 600) -> list[str]:
         """Run a notebook top to bottom in a kernel of its own; what each cell wrote or showed."""
