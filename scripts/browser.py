@@ -64,6 +64,7 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._login = login
         self.asked: list[str] = []
+        self._answered: set[str] = set()
         if login:
             # Not by a header: a websocket takes the login that the browser remembers, and no such header.
             self.call("Fetch.enable", handleAuthRequests=True)
@@ -127,8 +128,9 @@ class Browser:
         elif event == "Fetch.authRequired":
             self.asked.append(parameters["request"]["url"])
             user, password = self._login or ("", "")
-            # A second question for the same address means that the first answer was wrong.
-            known = self.asked.count(self.asked[-1]) == 1
+            # A second question about the same request means that the first answer was wrong.
+            known = parameters["requestId"] not in self._answered
+            self._answered.add(parameters["requestId"])
             answer = {"response": "ProvideCredentials", "username": user, "password": password}
             self._tell(
                 "Fetch.continueWithAuth",

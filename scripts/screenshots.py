@@ -27,7 +27,9 @@ from scripts.versions import ROOT
 FOLDER = ROOT / "docs" / "images"
 USER = "admin"
 _NOTEBOOK = "demo-analyst.ipynb"
-_SECONDS = 120
+_SECONDS = 75
+# When a network interface comes or goes, as with each container, Chromium breaks off all its requests.
+_TRIES = 4
 # Charts grow into their places.
 _SETTLE_S = 2.5
 
@@ -71,6 +73,12 @@ _CHARTS = """(() => {
         && !document.querySelector('.loading, [data-test="loading-indicator"], .ant-alert-error');
 })()"""
 
+# The page is connected to a kernel of the notebook's: before that it would ask for one.
+_READY = f"""fetch('/api/sessions').then(answer => answer.json()).then(found =>
+    !!document.querySelector('.jp-Notebook .jp-Cell') && found.some(session =>
+        session.path.endsWith('{_NOTEBOOK}') && session.kernel.connections > 0
+        && session.kernel.execution_state === 'idle'))"""
+
 _IDLE = """(() => {
     const state = document.querySelector('.jp-Notebook-ExecutionIndicator');
     return !!document.querySelector('.jp-RenderedImage img') && !!state && state.dataset.status === 'idle';
@@ -87,11 +95,13 @@ _END_KERNELS = f"""fetch('/api/sessions').then(answer => answer.json()).then(fou
 def _run_notebook(browser: Browser) -> None:
     """Run all cells, by the menu as a person does, and show the chart."""
     menu = "[...document.querySelectorAll('.lm-MenuBar-item')].find(item => item.innerText.trim() === 'Run')"
-    state = "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status"
-    _until(browser, f"!!document.querySelector('.jp-Notebook .jp-Cell') && {state} === 'idle'")
+    _until(browser, _READY)
+    browser.rest(_SETTLE_S)
     _click(browser, menu)
     _click(browser, "document.querySelector('.lm-Menu-item[data-command=\"runmenu:run-all\"]')")
     _until(browser, _IDLE)
+    # JupyterLab asks whether it may fetch news.
+    browser.ask("[...document.querySelectorAll('.jp-toast-button')].find(b => b.innerText === 'No')?.click()")
     browser.ask("document.querySelector('.jp-RenderedImage img').scrollIntoView({block: 'center'})")
 
 
@@ -175,24 +185,24 @@ def take(browser: Browser, picture: Picture, url: str) -> bytes:
         path = browser.ask(path[1:]) or ""
         if not path:
             raise SetupError(f"{picture.name}: nothing to be seen yet - run `make demo` first")
-    _open(browser, url + path)
-    if picture.before:
-        picture.before(browser)
-    _until(browser, picture.ready)
-    if picture.ready != _HTTP_OK:
-        browser.rest(_SETTLE_S)
-    if picture.whole:
-        found = browser.ask("Math.ceil(document.documentElement.getBoundingClientRect().height)")
-        _resize(browser, width, max(height, int(found)))
-    data = browser.call("Page.captureScreenshot", format="png", optimizeForSpeed=False)["data"]
-    if picture.after:
-        browser.ask(picture.after)
+    try:
+        _open(browser, url + path)
+        if picture.before:
+            picture.before(browser)
+        _until(browser, picture.ready)
+        if picture.ready != _HTTP_OK:
+            browser.rest(_SETTLE_S)
+        if picture.whole:
+            found = browser.ask("Math.ceil(document.documentElement.getBoundingClientRect().height)")
+            _resize(browser, width, max(height, int(found)))
+        data = browser.call("Page.captureScreenshot", format="png", optimizeForSpeed=False)["data"]
+    finally:
+        if picture.after:
+            browser.ask(picture.after)
     return base64.b64decode(data)
 
 
 def _open(browser: Browser, url: str) -> None:
-    # A page may ask for the login each time.
-    browser.asked.clear()
     browser.call("Page.navigate", url=url)
     browser.wait_for("Page.loadEventFired")
 
@@ -223,14 +233,16 @@ def _all(browser: Browser, urls: Mapping[str, Any], names: list[str]) -> int:
             say("screenshots", f"{picture.name}: left out, {picture.service} is off")
             continue
         file = FOLDER / f"{picture.name}.png"
-        try:
-            data = take(browser, picture, urls[picture.service]["url"])
-        except SetupError as error:
-            failed += 1
-            say("screenshots", f"{picture.name}: {error}")
-        else:
-            file.write_bytes(data)
-            say("screenshots", f"{file.relative_to(ROOT)} ({len(data) // 1024} KiB)")
+        for tries in range(1, _TRIES + 1):
+            try:
+                data = take(browser, picture, urls[picture.service]["url"])
+            except SetupError as error:
+                failed += tries == _TRIES
+                say("screenshots", f"{picture.name}: {error}")
+            else:
+                file.write_bytes(data)
+                say("screenshots", f"{file.relative_to(ROOT)} ({len(data) // 1024} KiB)")
+                break
     return failed
 
 
