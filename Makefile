@@ -59,6 +59,10 @@ unit: ## Run the unit tests (no Docker)
 integration: ## Run the tests on real containers
 	@$(RUN) check integration $(ARGS)
 
+.PHONY: demo-test
+demo-test: ## Run the end-to-end tests of the demo's pipelines (half an hour; not part of `make test`)
+	@$(RUN) check demo $(ARGS)
+
 .PHONY: format
 format: ## Format the Python code
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .

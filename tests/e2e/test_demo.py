@@ -35,7 +35,7 @@ from tests.integration.web import local_names
 FLIGHTS, WEATHER = 336_776, 26_115
 """Rows of the data set."""
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.demo, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 @pytest.fixture(scope="module")
