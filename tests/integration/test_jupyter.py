@@ -126,7 +126,8 @@ def test_spark_loads_a_share(lab: Lab, everything: Stack) -> None:
         "spark share",
         "import millrace, pyarrow as pa\nfrom deltalake import write_deltalake\n"
         "def write(mode, **columns):\n"
-        "    write_deltalake(millrace.lake('shop/orders'), pa.table(columns), mode=mode, partition_by=['day'],\n"
+        "    write_deltalake(millrace.lake('shop/orders'), pa.table(columns), mode=mode,\n"
+        "                    partition_by=['day'],\n"
         "                    schema_mode='overwrite' if mode == 'overwrite' else 'merge',\n"
         "                    storage_options=millrace.storage_options())\n"
         "write('overwrite', n=[1, 2], day=['a', 'b'])\n"
