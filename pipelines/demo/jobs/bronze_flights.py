@@ -9,6 +9,7 @@ A file is known by its name: one that was changed and put in the same place is n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -54,7 +55,8 @@ def ingest(job: Job) -> None:
     each_new(job, names, SCHEMA, lambda rows, bookmark, number: _take(job, rows, bookmark, number))
     for name in (*TABLES, REFUSED):
         if name in job.counts:
-            job.count(name, written=written(job, job.uri("bronze", SCHEMA, name)))
+            new = written(job, job.uri("bronze", SCHEMA, name))
+            job.count(name, read=new, written=new)
 
 
 def _take(job: Job, rows: DataFrame, bookmark: str, number: int) -> None:
@@ -80,7 +82,9 @@ def _take(job: Job, rows: DataFrame, bookmark: str, number: int) -> None:
 def _csv(job: Job, files: list[str], table: Table) -> DataFrame:
     schema = ", ".join(f"{name} STRING" for name in (*table.columns, "_malformed"))
     reader = job.spark.read.schema(schema).option("header", "true").option("mode", "PERMISSIVE")
-    return _with_file(reader.option("columnNameOfCorruptRecord", "_malformed").csv(files))
+    # A quotation mark in quotes is written twice, as in RFC 4180; Spark's own choice is a backslash.
+    reader = reader.option("escape", '"').option("columnNameOfCorruptRecord", "_malformed")
+    return _with_file(reader.csv(files))
 
 
 def _json(job: Job, files: list[str]) -> DataFrame:
@@ -94,9 +98,14 @@ def _with_file(rows: DataFrame) -> DataFrame:
     )
 
 
+def _path(uri: str) -> str:
+    """An address without its scheme: Hadoop writes ``file:///x`` as ``file:/x``, too."""
+    return re.sub(r"^\w+:/+", "", uri)
+
+
 def _look(job: Job, uri: str) -> File:
     """Which table takes a file, or why none does, by its place and its first line."""
-    below = PurePosixPath(uri.partition(f"/{SCHEMA}/")[2])
+    below = PurePosixPath(_path(uri)).relative_to(_path(job.uri("raw", SCHEMA)))
     name = below.parts[0] if len(below.parts) > 1 else below.stem
     table = TABLES.get(name)
     if table is None:

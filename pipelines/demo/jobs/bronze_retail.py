@@ -155,7 +155,8 @@ def _tpch(job: Job, table: str, columns: tuple[str, ...]) -> None:
     if problem:
         raise JobError(f"{file}: {problem}")
     schema = ", ".join(f"{name} STRING" for name in columns)
-    rows = job.spark.read.schema(schema).option("header", "true").option("mode", "FAILFAST").csv(file)
+    reader = job.spark.read.schema(schema).option("header", "true").option("escape", '"')
+    rows = reader.option("mode", "FAILFAST").csv(file)
     uri = job.uri("bronze", "tpch", table)
     replace_if_changed(job, rows.withColumn("_run", F.lit(job.run)), uri)
     if new := written(job, uri):

@@ -165,6 +165,8 @@ def session(name: str, run: str) -> SparkSession:
         "spark.sql.session.timeZone": "UTC",
         # More would be tasks with a handful of rows each.
         "spark.sql.shuffle.partitions": small,
+        # And a vacuum would list a folder in 10,000 tasks.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": small,
         # Each commit says which run made it.
         "spark.databricks.delta.commitInfo.userMetadata": run,
         # Deletion vectors are beyond PrestoDB and some clients of Delta Sharing.

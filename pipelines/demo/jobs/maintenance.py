@@ -52,11 +52,15 @@ def keep_up(job: Job) -> None:
 
 def _table(job: Job, uri: str, name: str, hours: float) -> None:
     table = DeltaTable.forPath(job.spark, uri)
-    before = len(table.toDF().inputFiles())
+    before = _files(job, uri)
     if before > 1:
         table.optimize().executeCompaction()
     table.vacuum(hours)
-    job.count(name, files_before=before, files_after=len(table.toDF().inputFiles()))
+    job.count(name, files_before=before, files_after=_files(job, uri))
+
+
+def _files(job: Job, uri: str) -> int:
+    return len(job.spark.read.format("delta").load(uri).inputFiles())
 
 
 if __name__ == "__main__":

@@ -7,26 +7,27 @@ before the flights, which get the aircraft and the weather at departure of what 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from common import Job, run
 from flights import REFUSED, SCHEMA, TABLES, Table
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 from reports import forward
 from tables import (
     RAW,
     REASON,
     SOURCE,
-    append,
-    each_new,
     exists,
     read,
     reasons,
     refine,
+    refine_list,
+    replace,
+    seen,
     text,
-    typed,
     unless,
-    written,
+    unseen,
 )
 
 NAME = "silver_flights"
@@ -39,15 +40,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
 
 def refine_all(job: Job) -> None:
     """See the module's description."""
+    order = ("_modified", "_file")
     for name, table in TABLES.items():
-        refine(
-            job,
-            f"{SCHEMA}/{name}",
-            f"{SCHEMA}/{name}",
-            lambda rows, name=name, table=table: _parse(job, name, table, rows),
-            table.key,
-            ("_modified", "_file"),
-        )
+        at = f"{SCHEMA}/{name}"
+        if name == "flights":
+            refine(job, at, at, partial(_parse, name, table), table.key, order, enrich=partial(_joined, job))
+        else:
+            refine_list(job, at, at, partial(_parse, name, table), table.key, order)
     _refused_files(job)
     if exists(job, job.uri("silver", SCHEMA, "flights")):
         flights = read(job, "silver", SCHEMA, "flights").count()
@@ -60,52 +59,57 @@ def refine_all(job: Job) -> None:
     forward(job)
 
 
-def _parse(job: Job, name: str, table: Table, rows: DataFrame) -> DataFrame:
-    """Typed rows, with the reasons of those that are refused."""
-    if table.json:
-        rows = _from_json(rows, table)
-    whole = F.col("_malformed").isNull()
-    kinds = {name: kind for name, kind in table.columns.items() if kind != "string"}
-    wrong = [
-        F.when(text(name).isNotNull() & typed(name, kind).isNull(), F.lit(f"{name} is no {_words(kind)}"))
-        for name, kind in kinds.items()
-    ]
-    missing = [unless(text(name).isNotNull(), f"no {name}") for name in table.required]
-    what = "JSON" if table.json else f"CSV with {len(table.columns)} columns"
-    first = F.when(~whole, F.lit(f"not {what}")).otherwise(reasons([*missing, *wrong]))
-    found = rows.select(
-        *(typed(name, kind).alias(name) for name, kind in table.columns.items()),
-        first.alias("_first"),
-        _raw(table).alias(RAW),
-        F.col("_file").alias(SOURCE),
-        "_file",
-        "_modified",
+def _parse(name: str, table: Table, rows: DataFrame) -> DataFrame:
+    """Typed rows, with the reasons of those that are refused.
+
+    In steps, of which each uses the columns of the one before. Spark computes those once; one expression
+    for each column would read the text of a number again for every rule about it.
+    """
+    came = _from_json(table, rows) if table.json else _from_csv(table, rows)
+    numbers = {n: kind for n, kind in table.columns.items() if kind != "string"}
+    texts = came.withColumns({n: text(n) for n in table.columns})
+    typed = texts.withColumnsRenamed({n: _as_text(n) for n in numbers}).withColumns(
+        {n: F.col(_as_text(n)).try_cast(kind) for n, kind in numbers.items()}
     )
     if name == "flights":
-        date = "try_cast(concat_ws('-', year, lpad(month, 2, '0'), lpad(day, 2, '0')) AS date)"
-        found = found.withColumn("flight_date", F.expr(date))
-    broken = reasons([unless(F.expr(rule), reason) for rule, reason in table.rules.items()])
-    found = found.withColumn(REASON, F.coalesce("_first", broken)).drop("_first")
-    return _joined(job, found) if name == "flights" else found
+        typed = typed.withColumn("flight_date", F.expr("try_cast(concat_ws('-', year, month, day) AS date)"))
+    missing = [
+        unless(F.col(n if n not in numbers else _as_text(n)).isNotNull(), f"no {n}") for n in table.required
+    ]
+    wrong = [
+        F.when(F.col(n).isNull() & F.col(_as_text(n)).isNotNull(), F.lit(f"{n} is no {_words(kind)}"))
+        for n, kind in numbers.items()
+    ]
+    broken = [unless(F.expr(rule), reason) for rule, reason in table.rules.items()]
+    what = "JSON" if table.json else f"CSV with {len(table.columns)} columns"
+    reason = F.when(F.col("_malformed").isNotNull(), F.lit(f"not {what}")).otherwise(
+        reasons([*missing, *wrong, *broken])
+    )
+    extra = ("flight_date",) if name == "flights" else ()
+    return typed.withColumn(REASON, reason).select(
+        *table.columns, *extra, REASON, RAW, F.col("_file").alias(SOURCE), "_file", "_modified", "_run"
+    )
 
 
-def _from_json(rows: DataFrame, table: Table) -> DataFrame:
+def _from_csv(table: Table, rows: DataFrame) -> DataFrame:
+    line = F.concat_ws(",", *(F.coalesce(F.col(name), F.lit("")) for name in table.columns))
+    return rows.withColumn(RAW, F.coalesce("_malformed", line))
+
+
+def _from_json(table: Table, rows: DataFrame) -> DataFrame:
     values = F.from_json("value", "MAP<STRING,STRING>")
     return rows.withColumn("_values", values).select(
         *(F.try_element_at("_values", F.lit(name)).alias(name) for name in table.columns),
         F.when(F.col("_values").isNull(), F.col("value")).alias("_malformed"),
-        "value",
+        F.col("value").alias(RAW),
         "_file",
         "_modified",
+        "_run",
     )
 
 
-def _raw(table: Table) -> Column:
-    if table.json:
-        return F.col("value")
-    return F.coalesce(
-        "_malformed", F.concat_ws(",", *(F.coalesce(F.col(n), F.lit("")) for n in table.columns))
-    )
+def _as_text(name: str) -> str:
+    return f"_{name}_text"
 
 
 def _words(kind: str) -> str:
@@ -147,23 +151,20 @@ def _joined(job: Job, flights: DataFrame) -> DataFrame:
 
 def _refused_files(job: Job) -> None:
     """Whole files that bronze refused stand in quarantine too."""
-    source, target = job.uri("bronze", SCHEMA, REFUSED), job.uri("silver", "quarantine", "files")
-    if not exists(job, source):
+    latest = unseen(job, f"{SCHEMA}/{REFUSED}", "quarantine/files")
+    if latest is None:
         return
-
-    def handle(rows: DataFrame, bookmark: str, number: int) -> None:
-        refused = rows.select(
-            "reason",
-            F.col("file").alias("source"),
-            F.col("header").alias("raw"),
-            F.col("_run").alias("run"),
-            F.current_timestamp().alias("refused_at"),
-        )
-        append(refused, target, (bookmark, number))
-
-    each_new(job, job.spark.readStream.format("delta").load(source), f"{SCHEMA}/{REFUSED}", handle)
-    if found := written(job, target):
-        job.count("files", quarantined=found)
+    target = job.uri("silver", "quarantine", "files")
+    files = read(job, "bronze", SCHEMA, REFUSED).select(
+        "reason",
+        F.col("file").alias("source"),
+        F.col("header").alias("raw"),
+        F.col("_run").alias("run"),
+        F.current_timestamp().alias("refused_at"),
+    )
+    replace(files.coalesce(1), target)
+    job.count("files", quarantined=files.where(F.col("run") == job.run).count())
+    seen(job, "quarantine/files", latest)
 
 
 if __name__ == "__main__":

@@ -137,14 +137,14 @@ class WriterLock:
     """
 
     def __init__(self, files: Files, bucket: str, owner: str, lost: Callable[[str], None] = _give_up) -> None:
-        self.uri = f"{bucket}/_locks/writer.json"
+        self.uri, self._bucket = f"{bucket}/_locks/writer.json", bucket
         self._files, self._owner, self._lost = files, owner, lost
         self._token = uuid.uuid4().hex
         self._beats = 0
         self._ended = threading.Event()
         self._beating = threading.Thread(target=self._beat, daemon=True)
 
-    def acquire(self, patience_s: float = 600) -> None:
+    def acquire(self, patience_s: float = 300) -> None:
         """Wait for the lock and take it.
 
         Raises:
@@ -153,20 +153,21 @@ class WriterLock:
         deadline = time.monotonic() + patience_s
         seen, since = None, time.monotonic()
         while True:
-            # Two that found the same stale lock may both have removed one: the later file stands.
-            if self._files.create(self.uri, self._text()) and (seen is None or self._stands()):
-                break
             now = self._files.read(self.uri)
-            if now != seen:
+            if now is None:
+                # Two that found the same stale lock may both have removed one: the later file stands.
+                if self._files.create(self.uri, self._text()) and (seen is None or self._stands()):
+                    break
+            elif now != seen:
                 if seen is None:
-                    print(f"waiting for {_name(now)}, which writes {self.uri.rsplit('/', 2)[0]}", flush=True)
+                    print(f"waiting for {_name(now)}, which writes {self._bucket}", flush=True)
                 seen, since = now, time.monotonic()
-            elif now is not None and time.monotonic() - since > STALE_S:
+            elif time.monotonic() - since > STALE_S:
                 print(f"{_name(now)} is gone without a word: its lock is removed", flush=True)
                 self._files.delete(self.uri)
                 continue
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{_name(now)} still writes {self.uri.rsplit('/', 2)[0]}")
+                raise TimeoutError(f"{_name(now)} still writes {self._bucket}")
             time.sleep(1)
         self._beating.start()
 

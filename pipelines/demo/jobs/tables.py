@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from common import Job
 from delta.tables import DeltaTable
@@ -18,8 +20,24 @@ REASON, RAW, SOURCE = "_reason", "_raw", "_source"
 
 
 def exists(job: Job, uri: str) -> bool:
-    """Whether there is a table."""
-    return DeltaTable.isDeltaTable(job.spark, uri)
+    """Whether there is a table: its first commit, or a checkpoint once old commits are cleared away."""
+    return job.files.exists(_commit(uri, 0)) or job.files.exists(f"{uri}/_delta_log/_last_checkpoint")
+
+
+def version(job: Job, uri: str) -> int | None:
+    """A table's latest version, or None where there is no table.
+
+    By the files of its log, as Delta's protocol describes them: Spark would start jobs to tell.
+    """
+    checkpoint = job.files.read(f"{uri}/_delta_log/_last_checkpoint")
+    found = int(json.loads(checkpoint)["version"]) if checkpoint else -1
+    while job.files.exists(_commit(uri, found + 1)):
+        found += 1
+    return None if found < 0 else found
+
+
+def _commit(uri: str, number: int) -> str:
+    return f"{uri}/_delta_log/{number:020}.json"
 
 
 def read(job: Job, layer: str, *parts: str) -> DataFrame:
@@ -58,6 +76,12 @@ def fingerprint(rows: DataFrame) -> tuple[int, int]:
     return int(found[0]), int(found[1])
 
 
+def best(rows: DataFrame, key: Sequence[str], order: Sequence[str]) -> DataFrame:
+    """One row for each ``key``, that with the highest ``order``."""
+    ranking = Window.partitionBy(*key).orderBy(*(F.desc(name) for name in order))
+    return rows.withColumn("_rank", F.row_number().over(ranking)).where("_rank = 1").drop("_rank")
+
+
 def upsert(
     job: Job, rows: DataFrame, uri: str, key: Sequence[str], order: Sequence[str], *, newer_wins: bool = True
 ) -> None:
@@ -66,15 +90,14 @@ def upsert(
     Without ``newer_wins`` the row that is there stays, and ``order``, which only chooses among new ones, is
     not kept. The same rows again change nothing.
     """
-    ranking = Window.partitionBy(*key).orderBy(*(F.desc(name) for name in order))
-    best = rows.withColumn("_rank", F.row_number().over(ranking)).where("_rank = 1").drop("_rank")
+    rows = best(rows, key, order)
     if not newer_wins:
-        best = best.drop(*order)
+        rows = rows.drop(*order)
     if not exists(job, uri):
-        append(best, uri)
+        append(rows, uri)
         return
     same = " AND ".join(f"kept.{name} = new.{name}" for name in key)
-    merge = DeltaTable.forPath(job.spark, uri).alias("kept").merge(best.alias("new"), same)
+    merge = DeltaTable.forPath(job.spark, uri).alias("kept").merge(rows.alias("new"), same)
     if newer_wins:
         kept, new = (", ".join(f"{side}.{name}" for name in order) for side in ("kept", "new"))
         merge = merge.whenMatchedUpdateAll(f"struct({new}) > struct({kept})")
@@ -92,7 +115,9 @@ def each_new(
 
     def call(rows: DataFrame, number: int) -> None:
         bookmark = job.spark.sparkContext.getLocalProperty("sql.streaming.queryId")
-        handle(rows, str(bookmark), number)
+        if not bookmark:
+            raise RuntimeError("Spark does not say which query this is: repeated batches could not be told")
+        handle(rows, bookmark, number)
 
     finish(job, stream.writeStream.foreachBatch(call), checkpoint)
 
@@ -114,54 +139,132 @@ def refine(
     order: Sequence[str],
     *,
     newer_wins: bool = True,
+    enrich: Callable[[DataFrame], DataFrame] | None = None,
 ) -> None:
     """Take the rows that are new in bronze to silver: refused ones to quarantine, others by upsert.
 
-    ``source`` and ``target`` are tables, ``<schema>/<table>``. The quarantine is written first, and once for
+    ``source`` and ``target`` are tables, ``<schema>/<table>``; ``enrich`` adds columns to rows that are not
+    refused. The quarantine is written first, and once for
     each batch; the upsert gives the same however often it runs. So a crash between the two loses and
     doubles nothing.
     """
     if not exists(job, job.uri("bronze", source)):
         job.say(f"{source}: nothing in bronze yet")
         return
-    name = target.rpartition("/")[2]
-    quarantine, to = job.uri("silver", "quarantine", name), job.uri("silver", target)
+    quarantine, to = _places(job, target)
 
     def handle(rows: DataFrame, bookmark: str, number: int) -> None:
-        parsed = parse(rows)
-        refused = parsed.where(F.col(REASON).isNotNull()).select(
-            F.col(REASON).alias("reason"),
-            F.col(SOURCE).alias("source"),
-            F.col(RAW).alias("raw"),
-            F.lit(job.run).alias("run"),
-            F.current_timestamp().alias("refused_at"),
-        )
-        append(refused, quarantine, (bookmark, number))
-        good = parsed.where(F.col(REASON).isNull()).drop(REASON, RAW, SOURCE)
-        upsert(job, good.withColumn("_run", F.lit(job.run)), to, key, order, newer_wins=newer_wins)
-        job.count(target, read=rows.count())
+        parsed = _kept(parse(rows))
+        count, refused = _counted(parsed)
+        if refused or not exists(job, quarantine):
+            append(_refused(parsed, F.lit(job.run)), quarantine, (bookmark, number))
+        if count > refused:
+            good = _good(parsed, F.lit(job.run))
+            upsert(job, enrich(good) if enrich else good, to, key, order, newer_wins=newer_wins)
+        parsed.unpersist()
+        job.count(target, read=count)
 
     each_new(job, job.spark.readStream.format("delta").load(job.uri("bronze", source)), target, handle)
     if target in job.counts:
         job.count(target, written=written(job, to), quarantined=written(job, quarantine))
 
 
+def refine_list(
+    job: Job, source: str, target: str, parse: Parse, key: Sequence[str], order: Sequence[str]
+) -> None:
+    """Make a table of silver anew of all rows of bronze, if there are new ones: for what is small.
+
+    Its bookmark is the version of bronze's table that it was made of.
+    """
+    latest = unseen(job, source, target)
+    if latest is None:
+        return
+    quarantine, to = _places(job, target)
+    parsed = _kept(parse(job.spark.read.format("delta").load(job.uri("bronze", source))))
+    count, refused = _counted(parsed)
+    replace(_refused(parsed, F.col("_run")).coalesce(1), quarantine)
+    replace(best(_good(parsed, F.lit(job.run)), key, order).coalesce(1), to)
+    parsed.unpersist()
+    job.count(target, read=count, written=written(job, to), quarantined=refused)
+    seen(job, target, latest)
+
+
+def unseen(job: Job, source: str, target: str) -> int | None:
+    """Version of a table of bronze, if it is not the one that ``target`` was last made of."""
+    latest = version(job, job.uri("bronze", source))
+    if latest is None:
+        job.say(f"{source}: nothing in bronze yet")
+    known = job.files.read(_bookmark(job, target))
+    return None if known == str(latest).encode() else latest
+
+
+def seen(job: Job, target: str, latest: int) -> None:
+    """Remember what ``target`` was made of."""
+    job.files.write(_bookmark(job, target), str(latest))
+
+
+def _bookmark(job: Job, target: str) -> str:
+    return job.uri(job.layer, "_checkpoints", f"{target}.version")
+
+
+def _places(job: Job, target: str) -> tuple[str, str]:
+    return job.uri("silver", "quarantine", target.rpartition("/")[2]), job.uri("silver", target)
+
+
+def _kept(parsed: DataFrame) -> DataFrame:
+    """The rows, parsed once for all that is done with them.
+
+    It also keeps Spark from moving the conditions on them below the parsing: it would put the whole of that
+    into each condition, in as many copies as the rules have references, and plan for minutes.
+    """
+    return parsed.persist()
+
+
+def _counted(parsed: DataFrame) -> tuple[int, int]:
+    """How many rows, and how many of them are refused."""
+    found = parsed.agg(F.count(F.lit(1)), F.count(REASON)).first()
+    assert found is not None
+    return int(found[0]), int(found[1])
+
+
+def _refused(parsed: DataFrame, run: Column) -> DataFrame:
+    return parsed.where(F.col(REASON).isNotNull()).select(
+        F.col(REASON).alias("reason"),
+        F.col(SOURCE).alias("source"),
+        F.col(RAW).alias("raw"),
+        run.alias("run"),
+        F.current_timestamp().alias("refused_at"),
+    )
+
+
+def _good(parsed: DataFrame, run: Column) -> DataFrame:
+    return parsed.where(F.col(REASON).isNull()).drop(REASON, RAW, SOURCE).withColumn("_run", run)
+
+
 def written(job: Job, uri: str) -> int:
     """Rows that this run put into a table, by the table's own log: those of former tries count as well."""
-    if not exists(job, uri):
-        return 0
-    commits = DeltaTable.forPath(job.spark, uri).history(30).where(F.col("userMetadata") == job.run)
-    total = 0
-    for commit in commits.select("operation", "operationMetrics").collect():
-        metrics: Mapping[str, str] = commit["operationMetrics"]
-        if commit["operation"] == "MERGE":
-            names = ("numTargetRowsInserted", "numTargetRowsUpdated")
-        elif commit["operation"] in ("WRITE", "STREAMING UPDATE"):
-            names = ("numOutputRows", "")
-        else:
-            continue
-        total += sum(int(metrics.get(name, 0)) for name in names)
+    total, number = 0, version(job, uri)
+    while number is not None and number >= 0:
+        found = _commit_info(job, uri, number)
+        if found is None or found.get("userMetadata") != job.run:
+            break
+        metrics: Mapping[str, str] = found.get("operationMetrics", {})
+        if found["operation"] == "MERGE":
+            total += sum(int(metrics.get(f"numTargetRows{what}", 0)) for what in ("Inserted", "Updated"))
+        elif found["operation"] in ("WRITE", "STREAMING UPDATE"):
+            total += int(metrics.get("numOutputRows", 0))
+            if found["operationParameters"].get("mode") == "Overwrite":
+                # All that was there before is gone.
+                break
+        number -= 1
     return total
+
+
+def _commit_info(job: Job, uri: str, number: int) -> dict[str, Any] | None:
+    for line in (job.files.read(_commit(uri, number)) or b"").splitlines():
+        if (action := json.loads(line)).get("commitInfo"):
+            return dict(action["commitInfo"])
+    return None
 
 
 # -- expressions that parse text
@@ -170,12 +273,7 @@ def written(job: Job, uri: str) -> int:
 def text(name: str) -> Column:
     """A column of text without blanks around it; null where it is empty or says NA."""
     trimmed = F.trim(F.col(name))
-    return F.when(trimmed.isin("", "NA"), None).otherwise(trimmed)
-
-
-def typed(name: str, kind: str) -> Column:
-    """Text as a value of a type of Spark's; null where it is none."""
-    return text(name) if kind == "string" else text(name).try_cast(kind)
+    return F.when(~trimmed.isin("", "NA"), trimmed)
 
 
 def unless(condition: Column, reason: str) -> Column:

@@ -105,6 +105,7 @@ class SparkJob(ResumableJobMixin, BaseOperator):
         self.program, self.layer, self.arguments = program, layer, tuple(arguments)
         self.job, self.sources = job or program, sources
         self._driver: str | None = None
+        self._outcome: dict[str, Any] | None = None
         self._killed = False
         self._session: requests.Session | None = None
         self._killer: requests.Session | None = None
@@ -169,11 +170,12 @@ class SparkJob(ResumableJobMixin, BaseOperator):
                 since = time.monotonic()
             time.sleep(_EVERY_S)
         self._driver = None
-        return self._result(driver, status, context)
+        self._outcome = self._result(driver, status, context)
+        return self._outcome
 
     def get_job_result(self, external_id: Any, context: Context) -> Any:
-        """What the job of a former try reports."""
-        return self._result(str(external_id), self._status(str(external_id)), context)
+        """What the job reports, also that of a former try."""
+        return self._outcome or self._result(str(external_id), self._status(str(external_id)), context)
 
     # -- Spark's REST server
 
@@ -283,12 +285,13 @@ class SparkJob(ResumableJobMixin, BaseOperator):
         host = str(status.get("workerHostPort") or "").partition(":")[0]
         if not host:
             return
-        query = {"driverId": driver, "logType": "stderr", "byteLength": "6000"}
+        query = {"driverId": driver, "logType": "stderr", "byteLength": "30000"}
         try:
             # Pages of the cluster take the same token as its REST server.
             answer = self._client().get(f"https://{host}:8480/log/", params=query, timeout=15)
             answer.raise_for_status()
-            for line in answer.text.splitlines()[-40:]:
+            lines = [line for line in answer.text.splitlines() if " INFO " not in line]
+            for line in lines[-40:]:
                 self.log.info("| %s", line)
         except Exception as error:
             self.log.info("its worker's log is not to be had: %s", error)
