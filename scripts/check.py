@@ -131,7 +131,7 @@ def _main() -> int:
     if options.what == "lint":
         return 0
     if options.what == _DEMO:
-        return tests(["e2e"], ["-m", _DEMO, *extra])
+        return tests(["integration", "e2e"], ["-m", _DEMO, *extra])
     suites = list(_SUITES) if options.what == "all" else [options.what]
     return tests(suites, ["-m", f"not {_DEMO}", *extra])
 

@@ -16,6 +16,8 @@ from tests.integration import demo_sample
 from tests.integration.demo_sample import BAD_LINES, CORRECTED, FEBRUARY, JANUARY, MARCH, REFUSED_FILES
 from tests.integration.stack import ROOT
 
+pytestmark = pytest.mark.demo
+
 FOLDER = "opt/spark/work-dir"
 JOBS = ROOT / "pipelines/demo/jobs"
 
@@ -53,7 +55,7 @@ def found() -> dict[str, Any]:
     try:
         container.put_archive("/", _tar(files))
         container.start()
-        code = container.wait(timeout=600)["StatusCode"]
+        code = container.wait(timeout=3000)["StatusCode"]
         log = container.logs().decode(errors="replace")
         print("\n".join(line for line in log.splitlines() if line.startswith("CASE")))
         assert code == 0, log[-8000:]
