@@ -117,7 +117,7 @@ def _server(bi: Bi) -> Workload:
         # Drivers it unpacks, logs: made anew by any start.
         volumes=(Volume(name="cache", path=_STATE, data=False),),
         endpoints=(Endpoint(name="http", port=PORT, scheme=Scheme.HTTP, route=route),),
-        probe=Probe(command=("bash", "-c", _PROBE), deadline_s=300),
+        probe=Probe(command=("bash", "-c", _PROBE), deadline_s=600),
         limits=settings.limits,
     )
 

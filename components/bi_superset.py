@@ -131,7 +131,7 @@ def _server(bi: Bi, common: tuple[File, ...]) -> Workload:
         volumes=(Volume(name="cache", path=_STATE, data=False),),
         endpoints=(Endpoint(name="http", port=PORT, scheme=Scheme.HTTPS, route=route),),
         # A start of Python costs a tenth of a second of CPU.
-        probe=Probe(command=("python", "-c", _PROBE), deadline_s=120, interval_s=30),
+        probe=Probe(command=("python", "-c", _PROBE), deadline_s=600, interval_s=30),
         limits=settings.limits,
     )
 

@@ -121,12 +121,13 @@ class Volume:
 class Probe:
     """A command run inside the container that exits 0 when the service really answers.
 
-    ``deadline_s``: how long a start may take before it counts as failed. ``interval_s``: how often the
-    engine repeats the probe afterwards.
+    ``deadline_s``: how long a start may take before it counts as failed: minutes, as a machine whose cores
+    are busy takes many times longer, and a container that exits fails at once anyway. ``interval_s``: how
+    often the engine repeats the probe afterwards.
     """
 
     command: tuple[str, ...]
-    deadline_s: int = 60
+    deadline_s: int = 300
     interval_s: int = 15
     timeout_s: int = 5
 
@@ -189,5 +190,5 @@ class Job:
     volumes: tuple[Volume, ...] = ()
     tmpfs: tuple[str, ...] = ()
     triggers: tuple[pulumi.Input[str], ...] = ()
-    timeout_s: int = 120
+    timeout_s: int = 300
     egress: bool = False

@@ -169,7 +169,7 @@ class Airflow(Service):
             volumes=volumes,
             endpoints=endpoints,
             # Four programs that import for seconds start at the same time.
-            probe=Probe(command=("python", f"{ETC}/probe.py", probe), deadline_s=300),
+            probe=Probe(command=("python", f"{ETC}/probe.py", probe), deadline_s=600),
             limits=Limits(memory_mib=memory_mib, cpus=self.settings.cpus),
             egress=egress,
             stop_grace_s=stop_grace_s,

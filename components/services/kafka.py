@@ -250,7 +250,7 @@ class Kafka(Service):
                     else ()
                 ),
             ),
-            probe=Probe(command=("bash", f"{_FOLDER}/probe.sh"), deadline_s=180),
+            probe=Probe(command=("bash", f"{_FOLDER}/probe.sh")),
             limits=self.settings.limits,
             # It hands its partitions over to others before it goes.
             stop_grace_s=60,

@@ -241,7 +241,7 @@ class Postgres(Service):
             limits=Limits(memory_mib=128, cpus=self.settings.cpus),
             triggers=triggers,
             # Init SQL may load data.
-            timeout_s=900 if databases else 120,
+            timeout_s=900 if databases else 300,
             egress=egress,
         )
 

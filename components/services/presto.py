@@ -299,7 +299,7 @@ class Presto(Service):
                     secret=True,
                 ),
             ),
-            probe=Probe(command=("python3", f"{_LAKE_FOLDER}/lake.py", "probe"), deadline_s=180),
+            probe=Probe(command=("python3", f"{_LAKE_FOLDER}/lake.py", "probe")),
             limits=Limits(memory_mib=64, cpus=0.5),
             stop_grace_s=10,
         )

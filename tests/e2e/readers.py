@@ -76,7 +76,7 @@ def by_presto(stack: Stack, columns: Columns) -> dict[str, Table]:
     for table, names in columns.items():
         schema, name = table.split(".")
         listed = f"SELECT table_name FROM lake.information_schema.tables WHERE table_schema = '{schema}'"
-        wait_until(lambda sql=listed, name=name: [name] in by_sql(stack, sql), seconds=120, every=2)
+        wait_until(lambda sql=listed, name=name: [name] in by_sql(stack, sql), every=2)
         found[table] = plain(by_sql(stack, f"SELECT {', '.join(names)} FROM lake.{table}"))
     return found
 

@@ -80,7 +80,7 @@ def still(demo: Demo, first: First) -> Iterator[Demo]:
     """Sources that stand still, after everything has happened to them."""
     before = demo.count("orders")
     demo.crash(demo.own["simulator"])
-    wait_until(lambda: demo.count("orders") > before, seconds=120)
+    wait_until(lambda: demo.count("orders") > before)
     demo.simulator.stop(timeout=30)
     for key, content in faults.FILES.items():
         demo.put("raw", key, content)

@@ -74,7 +74,7 @@ class Pebble:
             "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "",
         )  # fmt: skip
         self._run("pebble", "-config", "/pebble/pebble.json", "-dnsserver", dns)
-        wait_until(self.root, seconds=30)
+        wait_until(self.root)
 
     def stop(self) -> None:
         """Stop and remove both."""

@@ -91,6 +91,8 @@ class Kernel:
             origin=f"https://{web.authority('jupyter')}",  # type: ignore[arg-type]
             additional_headers={"Authorization": basic},
             open_timeout=60,
+            # A server whose cores are busy may leave a ping unanswered for longer than the library's 20 s.
+            ping_interval=None,
             max_size=None,
         )
 

@@ -60,7 +60,7 @@ class Registry:
                 [program, "serve", self.folder / "config.yml"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        wait_until(lambda: self._get("/v2/").status_code == 200, seconds=20, every=0.1)
+        wait_until(lambda: self._get("/v2/").status_code == 200, every=0.1)
 
     def close(self) -> None:
         """Stop the process; remove its files and its images on the engine."""

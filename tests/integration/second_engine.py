@@ -132,7 +132,7 @@ class SecondEngine:
                 env={**os.environ, "PATH": f"{os.environ['PATH']}:{_SBIN}"},
             )  # fmt: skip
         try:
-            wait_until(lambda: self._alive() and self.client.ping(), seconds=60, every=0.2)
+            wait_until(lambda: self._alive() and self.client.ping(), every=0.2)
         except TimeoutError:
             log_text = (self.folder / "dockerd.log").read_text()[-3000:]
             raise RuntimeError(f"the second engine did not start:\n{log_text}") from None
@@ -144,7 +144,7 @@ class SecondEngine:
         os.kill(self._daemon.pid, signal.SIGKILL)
         self._daemon.wait()
         # It dies of that as well, but not at once: a daemon that starts meanwhile waits for it in vain.
-        wait_until(lambda: not Path(f"/proc/{containerd}").exists(), seconds=30, every=0.1)
+        wait_until(lambda: not Path(f"/proc/{containerd}").exists(), every=0.1)
 
     def _alive(self) -> bool:
         if self._daemon is None or self._daemon.poll() is not None:
@@ -285,7 +285,7 @@ class SecondEngine:
         self._undo.callback(sshd.wait)
         self._undo.callback(sshd.terminate)
         self._undo.callback(self.hang_up)
-        wait_until(lambda: "listening on" in (folder / "sshd.log").read_text(), seconds=20, every=0.1)
+        wait_until(lambda: "listening on" in (folder / "sshd.log").read_text(), every=0.1)
 
 
 @contextlib.contextmanager

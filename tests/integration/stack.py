@@ -28,7 +28,9 @@ LINKED = ("components", "configs", "images", "policies", "provider", "pipelines"
 DOMAIN = "data.localhost"
 # Another run of the tests on the same engine has other names.
 PROJECT = f"mrt{os.getpid()}"
-UP_TIMEOUT_S = 900
+UP_TIMEOUT_S = 1800
+PATIENCE_S = 300
+"""How long what should happen may take: tests are not timed, and two cores are shared with other work."""
 
 
 def pulumi_command() -> str:
@@ -260,7 +262,7 @@ def _context(ca: Path) -> Any:
     return context
 
 
-def wait_until(what: Callable[[], Any], *, seconds: float = 60, every: float = 0.5) -> Any:
+def wait_until(what: Callable[[], Any], *, seconds: float = PATIENCE_S, every: float = 0.5) -> Any:
     """The first true result of ``what``, errors counting as false.
 
     Raises:

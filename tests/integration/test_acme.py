@@ -109,7 +109,7 @@ def test_certificate_for_all_names_is_served(web: Web, pebble: Pebble) -> None:
         served(web, DOMAIN, root)
     # The next attempt now instead of in a minute.
     web.stack.container("proxy-acme" if engine(web) == "nginx" else "proxy").restart(timeout=5)
-    wait_until(lambda: served(web, DOMAIN, root), seconds=90)
+    wait_until(lambda: served(web, DOMAIN, root))
     for name in NAMES:
         certificate = served(web, name, root)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -129,7 +129,7 @@ def test_renewed_certificate_is_served_by_the_running_proxy(web: Web, pebble: Pe
     old, proxy = served(web, DOMAIN, root), web.stack.container("proxy")
     pebble.ask_to_renew(old)
     web.stack.container("proxy-acme").restart(timeout=5)
-    wait_until(lambda: served(web, DOMAIN, root).serial_number != old.serial_number, seconds=60)
+    wait_until(lambda: served(web, DOMAIN, root).serial_number != old.serial_number)
     again = web.stack.container("proxy")
     assert (again.id, again.attrs["State"]["StartedAt"]) == (proxy.id, proxy.attrs["State"]["StartedAt"])
     works(web)

@@ -110,9 +110,9 @@ class Client:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def run(self, dag: str, seconds: float = 120) -> str:
+    def run(self, dag: str) -> str:
         """Run a DAG to success; the run's id."""
-        wait_until(lambda: self("GET", f"/dags/{dag}").status_code == 200, seconds=seconds)
+        wait_until(lambda: self("GET", f"/dags/{dag}").status_code == 200)
         assert self("PATCH", f"/dags/{dag}", json={"is_paused": False}).status_code == 200
         answer = self("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None})
         assert answer.status_code == 200, answer.text
@@ -127,7 +127,7 @@ class Client:
             return found
 
         try:
-            wait_until(lambda: states() and self.get(path)["state"] == "success", seconds=seconds, every=1)
+            wait_until(lambda: states() and self.get(path)["state"] == "success", every=1)
         except TimeoutError:
             pytest.fail(f"{dag} is still at {states()}")
         return run
@@ -233,7 +233,7 @@ def test_wrong_passwords_get_no_token(stack: Stack) -> None:
 
     assert any(refused() for _ in range(20))
     assert stack.http("airflow", "/ui/auth/me", user="uma").status_code == 200
-    wait_until(lambda: Client(stack, "erin").new_token(), seconds=20)
+    wait_until(lambda: Client(stack, "erin").new_token())
     forged = {"Authorization": "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEifQ."}
     assert stack.http("airflow-api", "/api/v2/dags", headers=forged).status_code in (401, 403)
 
@@ -274,7 +274,7 @@ def test_the_clean_up_runs(stack: Stack) -> None:
         scheduler = stack.container("airflow-scheduler")
         folder = "/var/lib/millrace/airflow-logs"
         scheduler.exec_run(["sh", "-c", f"touch -d '400 days ago' {folder}/old.log; touch {folder}/new.log"])
-        erin.run("platform_cleanup", seconds=180)
+        erin.run("platform_cleanup")
         count = "SELECT count(*) FROM log WHERE event = 'long ago'"
         assert database.execute(count).fetchone() == (0,)
         assert database.execute("SELECT count(*) > 0 FROM log").fetchone() == (True,)
@@ -289,12 +289,12 @@ def test_a_changed_dag_restarts_nothing(stack: Stack, folder: Path) -> None:
     (folder / "added.py").write_text(USES.replace("def uses", "def added").replace("\nuses()", "\nadded()"))
     stack.up()
     assert containers(stack) == before
-    wait_until(lambda: erin("GET", "/dags/added").status_code == 200, seconds=90)
+    wait_until(lambda: erin("GET", "/dags/added").status_code == 200)
     assert "second mark" in erin.log("uses", erin.run("uses"), "rows")
     (folder / "added.py").unlink()
     stack.up()
     listed = "/dags?dag_id_pattern=added"
-    wait_until(lambda: erin.get(listed)["total_entries"] == 0, seconds=120, every=2)
+    wait_until(lambda: erin.get(listed)["total_entries"] == 0, every=2)
 
 
 def test_nothing_changes_by_itself(stack: Stack) -> None:
@@ -306,8 +306,8 @@ def test_a_killed_scheduler_heals(stack: Stack) -> None:
     restarts = stack.container(name).attrs["RestartCount"]
     stack.container(name).exec_run(["sh", "-c", "kill -9 -1"])
     wait_until(lambda: stack.container(name).attrs["RestartCount"] > restarts)
-    wait_until(lambda: stack.container(name).attrs["State"]["Health"]["Status"] == "healthy", seconds=180)
-    Client(stack, "erin").run("platform_cleanup", seconds=180)
+    wait_until(lambda: stack.container(name).attrs["State"]["Health"]["Status"] == "healthy")
+    Client(stack, "erin").run("platform_cleanup")
 
 
 def test_keys_rotate_and_what_they_hid_stays(stack: Stack) -> None:

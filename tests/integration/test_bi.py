@@ -266,9 +266,9 @@ def test_page_loads_in_a_browser(
     with person_of(web, tmp_path, (user, web.password(user))) as person:
         person.open(web.url("bi", path))
         text = "document.querySelector('#app')?.innerText ?? ''"
-        wait_until(lambda: words in person.ask(text), seconds=120)
+        wait_until(lambda: words in person.ask(text))
         # Bars and lines are drawn, and of those that have no data there is none.
-        wait_until(lambda: person.ask("document.querySelectorAll('canvas').length") >= drawings, seconds=60)
+        wait_until(lambda: person.ask("document.querySelectorAll('canvas').length") >= drawings)
         person.picture(f"bi-{user}-{words.split()[-1].lower()}")
         own = web.url("bi", "")
         answers = [e["response"] for e in person.of("Network.responseReceived")]
@@ -292,7 +292,7 @@ def test_a_killed_server_comes_back_with_all_it_had(web: Web, dataset: int) -> N
         restarted = state["RestartCount"] > container.attrs["RestartCount"]
         return restarted and bool(state["State"]["Health"]["Status"] == "healthy")
 
-    wait_until(healthy, seconds=180)
+    wait_until(healthy)
     assert Superset(web, "uma").rows_of(dataset) == [["north", 3], ["south", 39]]
 
 

@@ -193,7 +193,7 @@ def test_a_restart_of_its_servers_stops_it_for_a_moment(stack: Stack) -> None:
     before = max(events(stack))
     for server in ("postgres", "kafka-1"):
         stack.container(server).restart(timeout=30)
-    wait_until(lambda: max(events(stack)) > before, seconds=180)
+    wait_until(lambda: max(events(stack)) > before)
     assert stack.container("demo-shop-simulator").attrs["RestartCount"] == restarts
     expect_exact(stack, [Era(1, SEED)])
 
@@ -364,7 +364,7 @@ def test_other_settings_change_what_they_say_and_no_file(stack: Stack) -> None:
         assert after == before
         assert root.get_object("raw", key).read() == mine
         stack.no_change()
-    wait_until(lambda: len(history(stack)) == 3 * last, seconds=90)
+    wait_until(lambda: len(history(stack)) == 3 * last)
     # Orders from there on are of the other seed; those before are what they were.
     (_, (first, seed)) = rows(stack, "SELECT first_order, seed FROM simulator.eras ORDER BY 1")
     assert seed == SEED + 1 and first < last
@@ -380,4 +380,4 @@ def test_at_rest_it_sees_to_it_that_its_servers_are_there(stack: Stack) -> None:
     assert code == 1
     assert b"writer: Postgres took nothing from it yet" in text
     assert b"publisher: Kafka took nothing from it yet" in text
-    wait_until(lambda: simulator.exec_run(probe).exit_code == 0, seconds=30)
+    wait_until(lambda: simulator.exec_run(probe).exit_code == 0)

@@ -73,9 +73,9 @@ def test_killed_daemon_loses_nothing(stack: Stack, engine: SecondEngine) -> None
         engine.client.ping()
     engine.start()
     # They come back by themselves: nobody runs `up` after a crash in the night.
-    wait_until(lambda: {c.status for c in stack.containers()} == {"running"}, seconds=60)
-    wait_until(lambda: _answers(stack), seconds=60)
-    wait_until(lambda: _sql(stack, "select count(*) from kept") == "2", seconds=60)
+    wait_until(lambda: {c.status for c in stack.containers()} == {"running"})
+    wait_until(lambda: _answers(stack))
+    wait_until(lambda: _sql(stack, "select count(*) from kept") == "2")
     after = {c.name: c.attrs["State"]["StartedAt"] for c in stack.containers()}
     assert before.keys() == after.keys()
     assert all(before[name] != after[name] for name in before)

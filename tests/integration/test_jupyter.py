@@ -67,7 +67,7 @@ def test_a_notebook_runs_on_the_cluster(lab: Lab, everything: Stack) -> None:
         answer = Web(everything).get("spark-history", f"/api/v1/applications/{shown[6]}", user="erin")
         return answer.status_code == 200 and answer.json()["name"] == "notebook test"
 
-    wait_until(listed, seconds=90)
+    wait_until(listed)
 
 
 def test_a_notebook_reads_the_other_services(lab: Lab, everything: Stack) -> None:

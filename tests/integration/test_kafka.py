@@ -357,7 +357,7 @@ def test_a_broker_on_an_emptied_volume_comes_back(stack: Stack) -> None:
     broker.kill()
     broker.start()
     # It did not found another cluster: it votes in the one there is, and has its messages again.
-    assert wait_until(lambda: voters(stack) == {"1", "2", "3"}, seconds=120)
+    assert wait_until(lambda: voters(stack) == {"1", "2", "3"})
     assert wait_until(lambda: everywhere(stack))
     assert received(stack, "analyst", "orders", 4) == ["first", "fourth", "second", "third"]
 

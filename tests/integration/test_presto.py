@@ -144,7 +144,7 @@ def tables(stack: Stack, schema: str) -> list[str]:
 def until_listed(stack: Stack, table: str) -> None:
     """Wait for a table of the lake to be found."""
     schema, name = table.split(".")
-    wait_until(lambda: name in tables(stack, schema), seconds=90, every=2)
+    wait_until(lambda: name in tables(stack, schema), every=2)
 
 
 def refusal(stack: Stack, sql: str, user: str) -> str:
@@ -321,8 +321,8 @@ def test_tables_come_and_go_with_their_folders(stack: Stack) -> None:
     client = object_store(stack, "presto")
     for name in objects(stack, "fresh/") + objects(stack, "old/"):
         client.remove_object("lake", name)
-    wait_until(lambda: not tables(stack, "fresh"), seconds=60, every=2)
-    wait_until(lambda: "archive" not in tables(stack, "sales"), seconds=60, every=2)
+    wait_until(lambda: not tables(stack, "fresh"), every=2)
+    wait_until(lambda: "archive" not in tables(stack, "sales"), every=2)
 
 
 def test_the_keeper_mends_after_a_restart_what_it_had_listed_elsewhere(stack: Stack) -> None:
@@ -333,14 +333,14 @@ def test_the_keeper_mends_after_a_restart_what_it_had_listed_elsewhere(stack: St
     def record() -> dict[str, str]:
         return dict(client.get_object("presto-metastore", key).json())
 
-    right = wait_until(lambda: record() if "sales.orders" in record() else None, seconds=30)
+    right = wait_until(lambda: record() if "sales.orders" in record() else None)
     assert right["sales.orders"] == "s3://lake/sales/orders"
     # As if other settings had been in force before.
     wrong = json.dumps({**right, "sales.orders": "s3://lake/elsewhere"}).encode()
     stack.container("presto-lake").stop()
     client.put_object("presto-metastore", key, io.BytesIO(wrong), len(wrong))
     stack.container("presto-lake").start()
-    wait_until(lambda: record() == right, seconds=60, every=1)
+    wait_until(lambda: record() == right, every=1)
     assert b"sales.orders taken off the list" in stack.container("presto-lake").logs()
     assert rows(stack, "SELECT count(*) FROM lake.sales.orders") == [[3]]
 
@@ -361,6 +361,6 @@ def test_it_goes_on_after_the_loss_of_a_worker(stack: Stack) -> None:
     lost.exec_run(["sh", "-c", "kill -9 -1"])
     wait_until(lambda: stack.container("presto-worker").attrs["State"]["StartedAt"] != before)
     sql = "SELECT count(*) FROM tpch.tiny.orders"
-    assert wait_until(lambda: rows(stack, sql), seconds=240, every=1) == [[15000]]
+    assert wait_until(lambda: rows(stack, sql), every=1) == [[15000]]
     nodes = "SELECT count(*) FROM system.runtime.nodes WHERE state = 'active'"
-    wait_until(lambda: rows(stack, nodes, "ada") == [[2]], seconds=120, every=1)
+    wait_until(lambda: rows(stack, nodes, "ada") == [[2]], every=1)

@@ -291,7 +291,7 @@ def test_upstream_at_another_address(web: Web) -> None:
         container.reload()
         moved = container.attrs["NetworkSettings"]["Networks"][name]
         assert moved["IPAddress"] not in ("", attached["IPAddress"])
-        wait_until(answers, seconds=30)
+        wait_until(answers)
     finally:
         other.remove(force=True)
 

@@ -167,7 +167,7 @@ def test_no_secret_is_in_a_jobs_log(stack: Stack, job: dict[str, Any], keys: dic
 
 def test_the_history_server_shows_the_job(stack: Stack, job: dict[str, Any]) -> None:
     path = f"/api/v1/applications/{job['id']}"
-    shown = wait_until(lambda: _finished(stack, path), seconds=90)
+    shown = wait_until(lambda: _finished(stack, path))
     assert shown["name"] == "everything"
     address = f"/history/{job['id']}/jobs/"
     page = stack.http("spark-history", address, user="erin")
@@ -304,7 +304,7 @@ def test_a_job_outlives_its_worker(stack: Stack, runner: Driver, keys: dict[str,
     running.start()
     container = stack.container("spark-worker-1")
     # An executor is a process of the worker's container; those of Python come with its first task.
-    wait_until(lambda: "pyspark" in str(container.top()["Processes"]), seconds=180)
+    wait_until(lambda: "pyspark" in str(container.top()["Processes"]))
     # The page of a driver that runs elsewhere, by way of the master.
     (app,) = stack.http("spark", "/json/", user="erin").json()["activeapps"]
     page = stack.http("spark", f"/proxy/{app['id']}/jobs/", user="erin")
@@ -327,7 +327,7 @@ def test_a_job_outlives_its_worker(stack: Stack, runner: Driver, keys: dict[str,
 def test_a_new_master_knows_its_workers(stack: Stack) -> None:
     before = {worker["id"] for worker in _workers(stack)}
     stack.container("spark").restart(timeout=20)
-    wait_until(lambda: {worker["id"] for worker in _workers(stack)} == before, seconds=120)
+    wait_until(lambda: {worker["id"] for worker in _workers(stack)} == before)
 
 
 def test_a_second_up_changes_nothing(stack: Stack) -> None:

@@ -253,7 +253,7 @@ def test_destroy_leaves_nothing(stack: Stack, engine: SecondEngine) -> None:
     left = _processes(engine)
     assert len(left) <= 1, left
     engine.hang_up()
-    wait_until(lambda: not _processes(engine), seconds=10)
+    wait_until(lambda: not _processes(engine))
 
 
 def _processes(engine: SecondEngine) -> list[str]:

@@ -26,7 +26,7 @@ SERVICE = "dev.millrace.service"
 KEYS = ("proxy", *registry())
 ALLOWED = 0.15
 """By how much the memory of all services may differ from the estimate."""
-HEAL_S = 300
+HEAL_S = 600
 """Seconds until a killed container is healthy again, with others killed beside it on two cores."""
 
 
@@ -143,7 +143,7 @@ def _killed(container: Container) -> str:
     before, started = container.attrs["RestartCount"], container.attrs["State"]["StartedAt"]
     container.exec_run(["sh", "-c", "kill -9 -1"])
     try:
-        wait_until(lambda: _restarted(container, before, started), seconds=60)
+        wait_until(lambda: _restarted(container, before, started))
         wait_until(lambda: healthy(container), seconds=HEAL_S, every=1)
     except TimeoutError as error:
         return f"{error}: {container.attrs['State']}\n{container.logs(tail=30).decode()}"
@@ -172,7 +172,7 @@ def test_the_stack_is_as_before_the_kills(everything: Stack, killed: dict[str, s
     answers = {}
     for name, entry in everything.outputs_once["urls"].items():
         host = re.sub(r"^https://|\..*$", "", entry["url"]) if name != "portal" else ""
-        answers[name] = wait_until(lambda host=host: _status(everything, host), seconds=60)
+        answers[name] = wait_until(lambda host=host: _status(everything, host))
     # An application's own login or API may refuse somebody it does not know; the proxy reaches all of them.
     assert {name: code for name, code in answers.items() if code >= 500} == {}
 

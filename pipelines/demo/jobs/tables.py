@@ -15,6 +15,8 @@ from pyspark.sql.streaming import DataStreamWriter
 Parse = Callable[[DataFrame], DataFrame]
 """Turns rows of bronze into typed rows with :data:`REASON`, :data:`RAW` and :data:`SOURCE`."""
 
+_UPKEEP = ("OPTIMIZE", "VACUUM START", "VACUUM END")
+
 REASON, RAW, SOURCE = "_reason", "_raw", "_source"
 """Why a row is refused, or null; its text as it came; where it came from."""
 
@@ -156,6 +158,10 @@ def refine(
     def handle(rows: DataFrame, bookmark: str, number: int) -> None:
         parsed = _kept(parse(rows))
         count, refused = _counted(parsed)
+        if not count:
+            # What maintenance did to bronze: other files with the same rows.
+            parsed.unpersist()
+            return
         if refused or not exists(job, quarantine):
             append(_refused(parsed, F.lit(job.run)), quarantine, (bookmark, number))
         if count > refused:
@@ -190,12 +196,18 @@ def refine_list(
 
 
 def unseen(job: Job, source: str, target: str) -> int | None:
-    """Version of a table of bronze, if it is not the one that ``target`` was last made of."""
-    latest = version(job, job.uri("bronze", source))
+    """Version of a table of bronze, if it has rows that ``target`` was not made of yet."""
+    uri = job.uri("bronze", source)
+    latest = version(job, uri)
     if latest is None:
         job.say(f"{source}: nothing in bronze yet")
-    known = job.files.read(_bookmark(job, target))
-    return None if known == str(latest).encode() else latest
+        return None
+    known = int(job.files.read(_bookmark(job, target)) or -1)
+    commits = (_commit_info(job, uri, number) for number in range(known + 1, latest + 1))
+    # Maintenance makes versions with the same rows.
+    if 0 <= known <= latest and all(c and c["operation"] in _UPKEEP for c in commits):
+        return None
+    return latest
 
 
 def seen(job: Job, target: str, latest: int) -> None:
