@@ -3,16 +3,19 @@
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env
 
+from components import object_store_managed
 from components.fit import judged
 from components.platform import Platform
 from components.problems import SettingsError
-from components.settings import from_config, load, secret_names
+from components.settings import NAMESPACE, from_config, load, secret_names
 from components.targets.docker_host import engine_problem
 
+config = {**get_config_env(), **CONFIG.get()}
+stack_file = f"Pulumi.{pulumi.get_stack()}.yaml"
 try:
     settings = load(
-        from_config({**get_config_env(), **CONFIG.get()}),
-        f"Pulumi.{pulumi.get_stack()}.yaml",
+        from_config(config),
+        stack_file,
         secret_names(get_config_secret_keys_env()),
     )
 except SettingsError as error:
@@ -22,6 +25,8 @@ target = settings.target
 # A host that the program makes is waited for by a resource.
 if target.kind == "docker" and not pulumi.runtime.is_dry_run() and (problem := engine_problem(target)):
     raise pulumi.RunError(problem)
+if target.kind == "digitalocean" and (missing := object_store_managed.missing_keys(target, config)):
+    raise pulumi.RunError(missing.line(stack_file, NAMESPACE))
 fit = judged(settings, pulumi.get_project(), pulumi.get_stack())
 if fit.problems:
     raise pulumi.RunError("\n".join(fit.problems))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import pulumi
 
 from components import folders
-from components.airflow_settings import LOG_BUCKET, AirflowSettings, is_dag_file
+from components.airflow_settings import AirflowSettings, is_dag_file
 from components.connection import Connection
 from components.credentials import Credential
 from components.service import TLS_FOLDER
@@ -47,11 +47,13 @@ def config(
     credentials: Mapping[str, Credential],
     *,
     keys: pulumi.Input[str],
+    log_bucket: str,
     hostname: str,
     base_url: str,
     time_zone: str,
 ) -> pulumi.Output[str]:
-    """airflow.cfg; secret. ``keys`` are of :func:`fernet_keys`, ``hostname`` is the API server's.
+    """airflow.cfg; secret. ``keys`` are of :func:`fernet_keys`, ``log_bucket`` is for the logs of tasks,
+    ``hostname`` is the API server's.
 
     ``base_url`` is the page's address for browsers.
     """
@@ -59,7 +61,7 @@ def config(
         "api_host": hostname,
         "api_port": PORT,
         "base_url": base_url,
-        "bucket": LOG_BUCKET,
+        "bucket": log_bucket,
         "ca": CA,
         "connections": f"{RUN}/connections.json",
         "dags": DAGS,
@@ -116,12 +118,12 @@ def users(
     return pulumi.Output.secret(pulumi.Output.all(proxy.password, hashes).apply(text))
 
 
-def manifest(settings: AirflowSettings) -> str:
+def manifest(settings: AirflowSettings, log_bucket: str) -> str:
     """All DAG files for sync_dags.py: the user's below ``own``, the platform's below ``platform``."""
     keep = {
         "metadata_days": settings.metadata_retention_days,
         "log_days": settings.log_retention_days,
-        "bucket": LOG_BUCKET,
+        "bucket": log_bucket,
         "folders": {LOGS: settings.log_retention_days, SCRATCH: _SCRATCH_DAYS},
     }
     texts = {f"own/{name}": text for name, text in folders.texts(settings.dags_folders, is_dag_file).items()}

@@ -15,12 +15,12 @@ from components.airflow_settings import LOG_BUCKET, AirflowSettings, ConnectionS
 from components.connection import Connection
 from components.delta_sharing_settings import ShareAccess
 from components.kafka_settings import KafkaAccess, KafkaConnection
+from components.object_store_connection import StoreConnection
 from components.object_store_settings import Bucket
 from components.postgres_settings import DatabaseAccess
 from components.presto_settings import QueryAccess
 from components.problems import Problem, nearest
 from components.service import TLS_FOLDER, Login, Need
-from components.services.object_store import REGION
 from components.spark_settings import SparkCluster, SparkConnection
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def document(key: str, settings: AirflowSettings, platform: Platform) -> pulumi.
 
 def entries_of(key: str, settings: AirflowSettings, platform: Platform) -> dict[str, Entry]:
     """The connections by id."""
-    store = _object_store(platform.connect(key, "object_store", LOGS))
+    store = _object_store(platform.store(key, LOGS))
     entries: dict[str, Entry] = {"object_store": store, "aws_default": store}
     databases = warehouses(settings, platform.settings)
     for name, request in databases.items():
@@ -111,6 +111,15 @@ def entries_of(key: str, settings: AirflowSettings, platform: Platform) -> dict[
         login = _login(wanted, platform.settings)
         entries[id_] = _DECLARED[wanted.service](platform.connect(key, wanted.service, login))
     return entries
+
+
+def bucket_names(key: str, settings: AirflowSettings, platform: Platform) -> dict[str, str]:
+    """What the buckets that tasks may use are called in the object store, by their names in the settings."""
+    found = dict(platform.store(key, LOGS).buckets)
+    for wanted in settings.connections.values():
+        if wanted.service == "object_store":
+            found |= platform.store(key, _login(wanted, platform.settings)).buckets
+    return found
 
 
 def _login(wanted: ConnectionSettings, platform: Settings) -> Login:
@@ -181,17 +190,16 @@ def _postgres(connection: Connection) -> Entry:
     return entry | {"schema": connection.path}
 
 
-def _object_store(connection: Connection) -> Entry:
-    endpoint = pulumi.Output.all(connection.host, connection.port).apply(lambda a: f"https://{a[0]}:{a[1]}")
+def _object_store(connection: StoreConnection) -> Entry:
     return {
         "conn_type": "aws",
         "login": connection.user,
         "password": connection.password,
         "extra": {
-            "endpoint_url": endpoint,
-            "region_name": REGION,
-            "verify": CA,
-            "config_kwargs": {"s3": {"addressing_style": "path"}},
+            "endpoint_url": connection.endpoint,
+            "region_name": connection.region,
+            "verify": connection.ca_path,
+            "config_kwargs": connection.client_config,
         },
     }
 

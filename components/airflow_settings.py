@@ -19,6 +19,8 @@ from components.settings_types import Form, Int, Line, MiB, Model, Name, Text
 from components.workload import Access
 
 LOG_BUCKET = "airflow-logs"
+BUCKETS_VARIABLE = "object_store_buckets"
+"""What the buckets are called in the object store, by their names in the settings, as JSON."""
 """Where task logs go; nobody else's."""
 
 DAGS_FOLDER = "pipelines/dags"
@@ -192,6 +194,8 @@ def problems(settings: AirflowSettings) -> Iterator[Problem]:
     ):
         for problem in duplicates(names, (field,), "bucket" if field == "buckets" else "topic"):
             yield Problem(problem.path[:-1], problem.text)
+    if BUCKETS_VARIABLE in settings.variables:
+        yield Problem(("variables", BUCKETS_VARIABLE), "is a variable of the platform itself - rename it")
     if LOG_BUCKET in settings.buckets:
         place = settings.buckets.index(LOG_BUCKET)
         yield Problem(("buckets", place), f'"{LOG_BUCKET}" holds the logs - remove it')

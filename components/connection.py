@@ -22,7 +22,7 @@ class Connection:
     scheme: str
     host: pulumi.Input[str]
     port: pulumi.Input[int]
-    user: str
+    user: pulumi.Input[str]
     password: Secret
     path: str = ""
     jdbc: str | None = None
@@ -33,9 +33,9 @@ class Connection:
     def uri(self) -> Secret:
         """``scheme://user:password@host:port/path?options``, user and password percent-encoded; secret."""
         return pulumi.Output.secret(
-            pulumi.Output.all(self.host, self.port, self.password).apply(
+            pulumi.Output.all(self.host, self.port, self.user, self.password).apply(
                 lambda a: (
-                    f"{self.scheme}://{quote(self.user, safe='')}:{quote(a[2], safe='')}@{a[0]}:{a[1]}"
+                    f"{self.scheme}://{quote(a[2], safe='')}:{quote(a[3], safe='')}@{a[0]}:{a[1]}"
                     f"{self._tail()}"
                 )
             )

@@ -44,9 +44,9 @@ _SHARED = {
 }
 
 
-def additions(settings: DemoSettings) -> dict[str, Raw]:
+def additions(settings: DemoSettings, *, managed_store: bool = False) -> dict[str, Raw]:
     """What the demo adds to the settings of each service, as it would stand in the stack file."""
-    users = store_users(settings)
+    users = store_users(settings, managed=managed_store)
     buckets = {bucket for access in users.values() for bucket in access}
     columns: list[Raw] = [{"name": name, "type": kind} for name, kind in _COLUMNS]
     columns.append({"name": "occurred_at", "type": "TIMESTAMP", "format": "iso8601"})
@@ -145,7 +145,9 @@ def with_demo(values: Mapping[str, object]) -> dict[str, object]:
 
 def _fitting(settings: DemoSettings, values: Mapping[str, object]) -> dict[str, Raw]:
     """The additions without those that other settings rule out, which would be mistakes of nobody's."""
-    found = additions(settings)
+    target = values.get("target")
+    elsewhere = isinstance(target, dict) and target.get("object_store") is not None
+    found = additions(settings, managed_store=elsewhere)
     if "airflow" in found:
         made = found["airflow"]["connections"]
         found["airflow"]["connections"] = {k: v for k, v in made.items() if v["service"] in values}

@@ -135,11 +135,18 @@ def is_job(path: PurePath) -> bool:
     return path.suffix == ".py" and len(path.parts) == 1
 
 
-def store_users(settings: DemoSettings) -> dict[str, Mapping[str, str]]:
-    """Users of the object store, with the privilege on each of their buckets."""
+def store_users(settings: DemoSettings, *, managed: bool = False) -> dict[str, Mapping[str, str]]:
+    """Users of the object store, with the privilege on each of their buckets.
+
+    In a ``managed`` store nobody can be limited to writing: who writes reads, too.
+    """
     if not settings.pipelines:
         return {SEEDER: {RAW: _RW}}
-    return {SEEDER: {RAW: _RW, JOBS: _RW}, **PIPELINE_USERS}
+    found: dict[str, Mapping[str, str]] = {SEEDER: {RAW: _RW, JOBS: _RW}, **PIPELINE_USERS}
+    if managed:
+        wider = {_WO: _RW}
+        found = {name: {b: wider.get(p, p) for b, p in access.items()} for name, access in found.items()}
+    return found
 
 
 def problems(settings: DemoSettings, platform: Settings) -> Iterator[Problem]:
@@ -154,7 +161,8 @@ def problems(settings: DemoSettings, platform: Settings) -> Iterator[Problem]:
     if isinstance(postgres, PostgresSettings):
         yield from _database(settings.database, postgres)
     if isinstance(store, ObjectStoreSettings):
-        yield from _buckets(store_users(settings), store)
+        managed = platform.managed_store is not None
+        yield from _buckets(store_users(settings, managed=managed), store)
 
 
 def _database(name: str, postgres: PostgresSettings) -> Iterator[Problem]:

@@ -187,6 +187,12 @@ VOLUME_GIB_USD = 0.10
 WEEKLY_BACKUPS, DAILY_BACKUPS = 0.20, 0.30
 """Backups of a Droplet's own disk, as a part of the Droplet's price. They leave volumes out."""
 
+# docs.digitalocean.com, pricing page of Spaces: once for all buckets of an account, whatever their number.
+SPACES_USD = 5.0
+"""The subscription to Spaces a month."""
+SPACES_NOTE = "250 GiB and 1 TiB of transfer for the whole account; each GiB more 0.02"
+"""What it includes."""
+
 # A node a month. Postgres: the first plans, as lists of 2025 and 2026 have them; DigitalOcean's own page adds
 # about 1.5 % for the storage that goes with each. Kafka: the price the service was announced with for its
 # smallest plan; no list with the others was found.
@@ -232,6 +238,8 @@ def _lines(target: DigitalOceanTarget) -> Iterator[CostLine]:
         yield _nodes("Managed Postgres", postgres.size, postgres.nodes, POSTGRES_SIZES)
     if (kafka := target.kafka) is not None:
         yield _nodes("Managed Kafka", kafka.size, kafka.nodes, KAFKA_SIZES)
+    if target.object_store is not None:
+        yield CostLine(what="Spaces, all buckets", monthly_usd=SPACES_USD, note=SPACES_NOTE)
 
 
 def _nodes(what: str, size: str, nodes: int, prices: dict[str, float | None]) -> CostLine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 # ams2 have no volumes or take no new resources).
 REGIONS = (
     "ams3", "atl1", "blr1", "fra1", "lon1", "nyc1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1",
+)  # fmt: skip
+# Regions that have Spaces (terraform-provider-digitalocean, spaces_entities.go).
+SPACES_REGIONS = (
+    "ams3", "atl1", "blr1", "fra1", "lon1", "mkc1", "nyc3", "ric1", "sfo2", "sfo3", "sgp1", "syd1", "tor1",
 )  # fmt: skip
 IMAGES = ("debian-12-x64", "debian-13-x64", "ubuntu-22-04-x64", "ubuntu-24-04-x64")
 """Distributions whose packages have a Docker engine that is recent enough."""
@@ -80,6 +85,14 @@ def _listed(known: Collection[str]) -> WithJsonSchema:
 
 
 Region = Annotated[str, _one_of(REGIONS, "region"), _listed(REGIONS)]
+SpacesRegion = Annotated[str, _one_of(SPACES_REGIONS, "region of Spaces"), _listed(SPACES_REGIONS)]
+BucketPrefix = Annotated[
+    str,
+    Form(
+        r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?",
+        "use lower-case letters, digits and hyphens, 32 at most, with a letter or digit at both ends",
+    ),
+]
 DropletSize = Annotated[str, AfterValidator(_size)]
 DropletImage = Annotated[str, _one_of(IMAGES, "system image"), _listed(IMAGES)]
 PostgresSize = Annotated[str, _one_of(POSTGRES_SIZES, "size of managed Postgres"), _listed(POSTGRES_SIZES)]
@@ -128,6 +141,29 @@ class ManagedKafka(Model):
     """Version of Kafka."""
 
 
+class ManagedObjectStore(Model):
+    """Buckets in Spaces, DigitalOcean's object store."""
+
+    region: SpacesRegion | None = None
+    """Where the buckets are, such as fra1; without it in the Droplet's region. Another one would be other
+    buckets."""
+    prefix: BucketPrefix | None = None
+    """What their names start with, which all customers of DigitalOcean share: `acme` makes `acme-lake` of
+    `lake`. Without it project, stack and eight digits of the domain's hash. Another one would be other
+    buckets."""
+
+    def names_start(self, stem: str, domain: str) -> str:
+        """What the buckets' names start with, without the hyphen that follows; 32 characters at most.
+
+        ``stem`` is what other names of the stack start with.
+        """
+        if self.prefix is not None:
+            return self.prefix
+        # A domain has one owner: nobody else has the name already.
+        digits = hashlib.sha256(domain.encode()).hexdigest()[:8]
+        return f"{stem[:23].strip('-')}-{digits}"
+
+
 class DigitalOceanTarget(Model):
     """A Droplet of its own with a Docker engine, whose data is on a block volume."""
 
@@ -152,7 +188,8 @@ class DigitalOceanTarget(Model):
     backups: Literal["daily", "weekly"] | None = None
     """Backups of the Droplet's own disk by DigitalOcean. Volumes are not in them."""
     protect: bool = True
-    """Refuse to delete the volume, the address, the DNS zone and managed databases."""
+    """Refuse to delete the volume, the address, the DNS zone, managed databases and buckets in Spaces. With
+    false a bucket goes with all that is in it."""
     revision: Annotated[Int, Field(ge=1)] = 1
     """Another number replaces the Droplet: a fresh system, set up as the program does it now. Data and
     address stay."""
@@ -164,12 +201,19 @@ class DigitalOceanTarget(Model):
     """Managed Postgres instead of the container of service postgres."""
     kafka: ManagedKafka | None = None
     """Managed Kafka instead of the containers of service kafka."""
+    object_store: ManagedObjectStore | None = None
+    """Spaces instead of the container of service object_store."""
 
     @property
     def managed(self) -> frozenset[str]:
         """Keys of the services that DigitalOcean runs."""
-        found = {"postgres": self.postgres, "kafka": self.kafka}
+        found = {"postgres": self.postgres, "kafka": self.kafka, "object_store": self.object_store}
         return frozenset(key for key, value in found.items() if value is not None)
+
+    @property
+    def spaces_region(self) -> str:
+        """Where buckets in Spaces are."""
+        return (self.object_store and self.object_store.region) or self.region
 
     def zone(self, domain: str) -> str:
         """The DNS zone of a platform's domain."""
@@ -203,6 +247,9 @@ def problems(settings: Settings, target: DigitalOceanTarget) -> Iterator[Problem
 # What a cluster has of its own, by size or by its provider. Postgres keeps what its setup job uses.
 _CONTAINERS_ONLY = {
     "kafka": ("brokers", "cpus", "image", "images", "loopback_port", "memory_mib"),
+    "object_store": (
+        "api_route", "console_access", "cpus", "engine", "image", "images", "loopback_port", "memory_mib"
+    ),
     "postgres": (
         "loopback_port", "max_connections", "memory_mib", "parameters"
     ),
@@ -215,7 +262,8 @@ def _of_containers(settings: Settings, target: DigitalOceanTarget) -> Iterator[P
         own = settings.services[key]
         for name in _CONTAINERS_ONLY.get(key, ()):
             if name in own.model_fields_set and getattr(own, name) is not None:
-                yield Problem((key, name), f"a managed cluster does not have it (target.{key}) - remove it")
+                what = "Spaces" if key == "object_store" else "a managed cluster"
+                yield Problem((key, name), f"{what} does not have it (target.{key}) - remove it")
     kafka = settings.services.get("kafka")
     if target.kafka is not None and kafka is not None:
         from components import kafka_managed
@@ -227,3 +275,7 @@ def _of_containers(settings: Settings, target: DigitalOceanTarget) -> Iterator[P
                     ("rotation", id_),
                     "passwords of a managed Kafka cluster are its provider's - reset it in the control panel",
                 )
+    if target.object_store is not None:
+        from components import object_store_managed
+
+        yield from object_store_managed.problems(settings, target)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 
@@ -55,6 +56,51 @@ class ManagedContent:
     """What was made on a Kafka cluster: the passwords that its provider chose, and what to wait for."""
 
     passwords: Mapping[str, Secret]
+    ready: Sequence[pulumi.Resource]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagedBucket:
+    """A bucket of a managed object store: ``name`` there, ``declared`` in the settings.
+
+    ``versioning`` None leaves it as it is; ``rules`` are the lifecycle's, as S3 has them.
+    """
+
+    name: str
+    declared: str
+    versioning: bool | None
+    rules: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagedStoreUser:
+    """A user of a managed object store: bucket, as declared -> read or readwrite.
+
+    Another ``rotation`` asks for another key.
+    """
+
+    name: str
+    rotation: str
+    permissions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessKey:
+    """What a user of an object store logs in with."""
+
+    id: pulumi.Input[str]
+    secret: Secret
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagedStore:
+    """A managed object store with HTTPS at ``host``: the users' keys, which its provider chose, and what to
+    wait for.
+    """
+
+    host: str
+    region: str
+    keys: Mapping[str, AccessKey]
     ready: Sequence[pulumi.Resource]
 
 

@@ -76,7 +76,7 @@ Days = Annotated[Int, Field(ge=1, le=36500)]
 
 
 class BucketSettings(Model):
-    """A bucket. Taking it out of the settings keeps it and all that is in it."""
+    """A bucket. Taken out of the settings, one of MinIO stays with all that is in it."""
 
     name: BucketName
     """3 to 63 lower-case letters, digits, hyphens and dots."""
@@ -256,8 +256,8 @@ def _statement(effect: str, actions: Sequence[str], resource: str) -> dict[str, 
     return {"Effect": effect, "Action": sorted(set(actions)), "Resource": [resource]}
 
 
-def lifecycle_json(bucket: BucketSettings) -> str | None:
-    """The bucket's lifecycle rules as `mc ilm rule import` reads them, or None when it has none."""
+def lifecycle_rules(bucket: BucketSettings) -> list[dict[str, Any]]:
+    """The bucket's lifecycle rules, as S3 has them."""
     rules: list[dict[str, Any]] = []
     if bucket.expire_days is not None:
         rules.append(_rule("millrace-expire", Expiration={"Days": bucket.expire_days}))
@@ -266,6 +266,12 @@ def lifecycle_json(bucket: BucketSettings) -> str | None:
         rules.append(_rule("millrace-expire-noncurrent", NoncurrentVersionExpiration=days))
         # What remains of a deleted object when its versions are gone.
         rules.append(_rule("millrace-delete-markers", Expiration={"ExpiredObjectDeleteMarker": True}))
+    return rules
+
+
+def lifecycle_json(bucket: BucketSettings) -> str | None:
+    """The rules as `mc ilm rule import` reads them, or None when there are none."""
+    rules = lifecycle_rules(bucket)
     return json.dumps({"Rules": rules}, indent=2) + "\n" if rules else None
 
 

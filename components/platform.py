@@ -11,7 +11,18 @@ from components.certificates import Certificate, CertificateAuthority
 from components.checks import ROTATE_ALL, consumers_of, demands_of, needs_of, order
 from components.connection import Connection
 from components.credentials import Credential
-from components.managed import ManagedContent, ManagedServer, ManagedTopic, ManagedUser, stand_in
+from components.managed import (
+    AccessKey,
+    ManagedBucket,
+    ManagedContent,
+    ManagedServer,
+    ManagedStore,
+    ManagedStoreUser,
+    ManagedTopic,
+    ManagedUser,
+    stand_in,
+)
+from components.object_store_connection import StoreConnection
 from components.proxy import Edge
 from components.service import Context, Login, Published, Service
 from components.services import registry
@@ -66,8 +77,12 @@ class Platform:
 
     def new_credential(self, id_: str, opts: pulumi.ResourceOptions) -> Credential:
         """A credential that the settings' ``rotation`` can replace."""
+        return Credential(id_, rotation=self.rotation_of(id_), opts=opts)
+
+    def rotation_of(self, id_: str) -> str:
+        """Another text for another value of a credential."""
         rotation = self.settings.rotation
-        return Credential(id_, rotation=f"{rotation.get(id_, '')}/{rotation.get(ROTATE_ALL, '')}", opts=opts)
+        return f"{rotation.get(id_, '')}/{rotation.get(ROTATE_ALL, '')}"
 
     def new_certificate(
         self, name: str, *, common_name: str, names: Sequence[str], client: bool, opts: pulumi.ResourceOptions
@@ -106,6 +121,12 @@ class Platform:
                 return self._services[service].connect(demand)
         raise LookupError(f"{consumer} does not declare the need {request!r} of {service}")
 
+    def store(self, consumer: str, request: Any) -> StoreConnection:
+        """The connection to the object store, likewise."""
+        connection = self.connect(consumer, "object_store", request)
+        assert isinstance(connection, StoreConnection)
+        return connection
+
     def managed(self, key: str) -> ManagedServer | None:
         """The server that the target's provider runs in place of a service's containers, if it does."""
         if key not in self.settings.managed:
@@ -117,6 +138,15 @@ class Platform:
         if self.host is None:
             return ManagedContent(passwords={u.name: pulumi.Output.secret("") for u in users}, ready=[])
         return self.host.kafka(topics, users)
+
+    def managed_store(
+        self, buckets: Sequence[ManagedBucket], users: Sequence[ManagedStoreUser]
+    ) -> ManagedStore:
+        """Make buckets and users' keys of a managed object store."""
+        if self.host is None:
+            keys = {u.name: AccessKey(id=u.name, secret=pulumi.Output.secret("")) for u in users}
+            return ManagedStore(host="managed.invalid", region="any", keys=keys, ready=[])
+        return self.host.store(buckets, users)
 
     def trusted(self, key: str) -> pulumi.Output[str]:
         """CAs that a service's containers verify servers with: the platform's, then those of managed ones."""

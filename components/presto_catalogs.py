@@ -105,13 +105,15 @@ def files(settings: PrestoSettings, platform: Any) -> list[File]:
     if declared := topics(platform.settings):
         found += _kafka(settings.engine, platform.connect("presto", "kafka", _KAFKA), declared)
     if has_lake(platform.settings):
-        store = platform.connect("presto", "object_store", buckets(settings)[0])
+        store, metastore = (platform.store("presto", bucket) for bucket in buckets(settings))
         values = {
-            "endpoint": f"https://{store.host}:{store.port}",
-            "user": store.user,
-            "metastore": f"s3://{METASTORE_BUCKET}/{settings.engine}",
+            "endpoint": store.endpoint,
+            "region": store.region,
+            "metastore": f"s3://{metastore.path}/{settings.engine}",
         }
-        found.append(_secret(LAKE, f"lake-{settings.engine}", values, password=store.password))
+        found.append(
+            _secret(LAKE, f"lake-{settings.engine}", values, user=store.user, password=store.password)
+        )
     return found
 
 

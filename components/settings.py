@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from components.digitalocean_settings import DigitalOceanTarget
+from components.digitalocean_settings import DigitalOceanTarget, ManagedObjectStore
 from components.problems import Problem, SettingsError, from_validation, nearest
 from components.settings_types import (
     NAME_PATTERN,
@@ -325,6 +325,11 @@ class PlatformSettings(Model):
         """Nodes of the managed Kafka cluster; 0 where there is none."""
         kafka = self.target.kafka if isinstance(self.target, DigitalOceanTarget) else None
         return kafka.nodes if kafka else 0
+
+    @property
+    def managed_store(self) -> ManagedObjectStore | None:
+        """Settings of the object store that the target's provider runs; None where there is none."""
+        return self.target.object_store if isinstance(self.target, DigitalOceanTarget) else None
 
     def public_url(self, host: str) -> str:
         """Address of a host through the proxy, without a path; ``""`` is the domain itself."""

@@ -14,6 +14,7 @@ import pulumi
 from pydantic import Field
 
 from components.connection import Connection, Secret
+from components.object_store_connection import StoreConnection
 from components.object_store_settings import Bucket
 from components.problems import Problem
 from components.settings import ServiceSettings
@@ -152,18 +153,22 @@ def encryption_properties() -> dict[str, pulumi.Input[str]]:
     }
 
 
-def job_properties(settings: SparkSettings, store: Connection, url: str) -> dict[str, pulumi.Input[str]]:
+def event_logs(store: StoreConnection) -> str:
+    """Where event logs go."""
+    return f"s3a://{store.path}/"
+
+
+def job_properties(settings: SparkSettings, store: StoreConnection, url: str) -> dict[str, pulumi.Input[str]]:
     """What every driver is configured with: encryption, object store, Delta, event log, web page.
 
-    ``url`` is the address of the master's web page, through which a driver's is reached.
+    ``store`` is the connection to the bucket of event logs, ``url`` the address of the master's web page,
+    through which a driver's is reached.
     """
     return {
         **encryption_properties(),
-        **s3a_properties(store, EVENTS.name),
-        "spark.hadoop.fs.s3a.endpoint": pulumi.Output.all(store.host, store.port).apply(
-            lambda a: f"https://{a[0]}:{a[1]}"
-        ),
-        "spark.hadoop.fs.s3a.endpoint.region": "us-east-1",
+        **s3a_properties(store, store.path),
+        "spark.hadoop.fs.s3a.endpoint": store.endpoint,
+        "spark.hadoop.fs.s3a.endpoint.region": store.region,
         "spark.hadoop.fs.s3a.path.style.access": "true",
         # Without a list S3A would ask the cloud's metadata service, which is not there, and wait for it.
         "spark.hadoop.fs.s3a.aws.credentials.provider": ",".join(
@@ -182,7 +187,7 @@ def job_properties(settings: SparkSettings, store: Connection, url: str) -> dict
         # Tasks that read a table's log. Delta's own choice is 50: on few cores they outlast all else.
         "spark.databricks.delta.snapshotPartitions": str(settings.workers * settings.worker_cores),
         "spark.eventLog.enabled": "true",
-        "spark.eventLog.dir": f"s3a://{EVENTS.name}/",
+        "spark.eventLog.dir": event_logs(store),
         # An object is there when it is closed: a rolled part of the log is seen while the job runs.
         "spark.eventLog.rolling.enabled": "true",
         "spark.eventLog.rolling.maxFileSize": "10m",

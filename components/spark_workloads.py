@@ -10,15 +10,16 @@ from pathlib import Path
 import pulumi
 
 from components.certificates import Certificate
-from components.connection import Connection, Secret
+from components.connection import Secret
 from components.images import IMAGES
+from components.object_store_connection import StoreConnection
 from components.service import tls_files
 from components.spark_settings import (
-    EVENTS,
     TRUST_STORE_OPTIONS,
     SparkSettings,
     encoded_key,
     encryption_properties,
+    event_logs,
     job_properties,
     properties_text,
     token,
@@ -72,7 +73,7 @@ class Cluster:
 
     settings: SparkSettings
     hostname: str
-    store: Connection
+    store: StoreConnection
     secret: Secret
     tokens: Secret
     url: str
@@ -197,7 +198,7 @@ class Cluster:
             properties={
                 **{name: value for name, value in store.items() if name.startswith("spark.hadoop.")},
                 **self._page_properties("historyServer"),
-                "spark.history.fs.logDirectory": f"s3a://{EVENTS.name}/",
+                "spark.history.fs.logDirectory": event_logs(self.store),
                 "spark.history.fs.cleaner.enabled": "true",
                 "spark.history.fs.cleaner.maxAge": f"{self.settings.history_days}d",
                 "spark.history.fs.numReplayThreads": "1",

@@ -39,6 +39,7 @@ KINDS = {
     "digitalocean:index/sshKey:SshKey": "SSH key",
     "digitalocean:index/vpc:Vpc": "VPC",
     "digitalocean:index/spacesBucket:SpacesBucket": "Spaces bucket",
+    "digitalocean:index/spacesKey:SpacesKey": "Spaces key",
     "digitalocean:index/volume:Volume": "block volume",
 }
 """What a reader calls the types; others are called by the last part of their token."""

@@ -10,7 +10,7 @@ import pulumi
 
 from components import airflow_config, airflow_connections
 from components.airflow_config import DAGS, ETC, LOGS, PORT, RUN, SCRATCH
-from components.airflow_settings import AirflowSettings, environment, problems
+from components.airflow_settings import BUCKETS_VARIABLE, AirflowSettings, environment, problems
 from components.postgres_settings import Database
 from components.problems import Problem
 from components.proxy.sites import members
@@ -247,7 +247,8 @@ class Airflow(Service):
 
     def _dags(self, instances: Sequence[pulumi.Output[str]]) -> Job:
         script = File(path=f"{ETC}/sync_dags.py", content=render("airflow/sync_dags.py"))
-        manifest = File(path=f"{ETC}/dags.json", content=airflow_config.manifest(self.settings))
+        bucket = self._log_bucket
+        manifest = File(path=f"{ETC}/dags.json", content=airflow_config.manifest(self.settings, bucket))
         return Job(
             name="dags",
             image="airflow",
@@ -278,20 +279,27 @@ class Airflow(Service):
             self._database,
             {name: self.credential(name) for name in ("jwt", "session")},
             keys=self._keys,
+            log_bucket=self._log_bucket,
             hostname=self.hostname,
             base_url=self.public_url(),
             time_zone=platform.settings.time_zone,
         )
         offered = airflow_connections.document(self.key, self.settings, platform)
+        names = airflow_connections.bucket_names(self.key, self.settings, platform)
+        variables = {**self.settings.variables, BUCKETS_VARIABLE: json.dumps(names, sort_keys=True)}
         login = render("airflow/millrace_login.py")
         return (
             *self._database_files(),
             File(path=f"{RUN}/airflow.cfg", content=config, secret=True),
             File(path=f"{RUN}/connections.json", content=offered, secret=True),
-            File(path=f"{ETC}/variables.json", content=json.dumps(self.settings.variables, indent=1) + "\n"),
+            File(path=f"{ETC}/variables.json", content=json.dumps(variables, indent=1) + "\n"),
             File(path=f"{ETC}/probe.py", content=render("airflow/probe.py")),
             File(path=f"{ETC}/python/millrace_login.py", content=login),
         )
+
+    @property
+    def _log_bucket(self) -> str:
+        return self.context.platform.store(self.key, airflow_connections.LOGS).path
 
     def _database_files(self) -> tuple[File, File]:
         uri = airflow_config.database_uri(self._database)

@@ -13,11 +13,18 @@ from xml.sax.saxutils import escape
 import pulumi
 
 from components.connection import Connection
-from components.delta_sharing_settings import REFERENCE, DeltaSharingSettings, is_upstream, problems
-from components.object_store_settings import Bucket, BucketPrivilege, ObjectStoreSettings
+from components.delta_sharing_settings import (
+    REFERENCE,
+    DeltaSharingSettings,
+    SharedSchema,
+    SharedTable,
+    is_upstream,
+    problems,
+)
+from components.object_store_connection import StoreConnection
+from components.object_store_settings import Bucket, BucketPrivilege
 from components.problems import Problem
 from components.service import TLS_FOLDER, Demand, Need, Service, tls_files
-from components.services.object_store import REGION
 from components.settings import Settings
 from components.templates import render
 from components.workload import Access, Endpoint, File, Group, Probe, Route, Scheme, Workload
@@ -25,7 +32,6 @@ from components.workload import Access, Endpoint, File, Group, Probe, Route, Sch
 _PORT = 8443
 _UID = 65534
 _HOST = "sharing"
-_STORE_HOST = "s3"
 _PREFIX = "delta-sharing"
 _CACHED_TABLES = 20
 _CONFIG = "/etc/millrace/delta-sharing"
@@ -64,8 +70,8 @@ class DeltaSharing(Service):
 
     def build(self) -> None:
         """One container."""
-        store = [self.context.platform.connect(self.key, "object_store", r) for r in _requests(self.settings)]
-        self.deploy(self._server(store[0]))
+        stores = [self.context.platform.store(self.key, request) for request in _requests(self.settings)]
+        self.deploy(self._server(stores[0]))
 
     def connect(self, demand: Demand) -> Connection:
         """The consumer's token; the addresses of files that come with it are those inside the platform."""
@@ -90,7 +96,7 @@ class DeltaSharing(Service):
 
     # -- parts
 
-    def _server(self, store: Connection) -> Workload:
+    def _server(self, store: StoreConnection) -> Workload:
         upstream = is_upstream(self.settings, self.context.platform.settings)
         route = Route(
             host=_HOST,
@@ -106,6 +112,7 @@ class DeltaSharing(Service):
             image="delta-sharing",
             command=("sh", f"{_CONFIG}/start.sh"),
             user=_UID,
+            env={"STORE_CA": store.ca_path, **store.java_env},
             files=(
                 *tls_files(self.certificate()),
                 File(path=f"{_CONFIG}/start.sh", content=render("delta_sharing/start.sh")),
@@ -117,22 +124,21 @@ class DeltaSharing(Service):
             limits=self.settings.limits,
         )
 
-    def _own_files(self, store: Connection) -> tuple[File, ...]:
+    def _own_files(self, store: StoreConnection) -> tuple[File, ...]:
         """Settings, keys and recipients of the server that Millrace builds."""
-        keys = pulumi.Output.all(store.host, store.port, store.password).apply(
-            lambda a: {
-                "endpoint": f"https://{a[0]}:{a[1]}",
-                "access_key": store.user,
-                "secret_key": a[2],
-                "public_endpoint": self.public_url(_STORE_HOST) if self._store_is_public() else None,
-                "region": REGION,
-            }
+        place = {
+            "endpoint": store.endpoint,
+            "public_endpoint": store.public_endpoint,
+            "region": store.region,
+        }
+        keys = pulumi.Output.all(access_key=store.user, secret_key=store.password).apply(
+            lambda found: {**place, **found}
         )
         recipients = [
             self._recipient(r.name, "public", r.shares, r.expires_at) for r in self.settings.recipients
         ] + [self._recipient(name, "internal") for name in self._consumers()]
         return (
-            File(path=f"{_FOLDER}/server.yaml", content=_json(self._yaml())),
+            File(path=f"{_FOLDER}/server.yaml", content=_json(self._yaml(store.buckets))),
             File(path=f"{_FOLDER}/keys.json", content=_secret_json(keys), secret=True),
             File(
                 path=f"{_FOLDER}/recipients.json",
@@ -141,17 +147,18 @@ class DeltaSharing(Service):
             ),
         )
 
-    def _reference_files(self, store: Connection) -> tuple[File, ...]:
+    def _reference_files(self, store: StoreConnection) -> tuple[File, ...]:
         """Settings and keys of the reference server, where its image has them."""
         settings = self.credential(REFERENCE).password.apply(
-            lambda token: {**self._yaml(), "authorization": {"bearerToken": token}}
+            lambda token: {**self._yaml(store.buckets), "authorization": {"bearerToken": token}}
         )
-        site = pulumi.Output.all(store.host, store.port, store.password).apply(
+        site = pulumi.Output.all(store.user, store.password).apply(
             lambda a: render(
                 "delta_sharing/core-site.xml.j2",
-                endpoint=f"https://{a[0]}:{a[1]}",
-                user=escape(store.user),
-                password=escape(a[2]),
+                endpoint=store.endpoint,
+                region=store.region,
+                user=escape(a[0]),
+                password=escape(a[1]),
             )
         )
         return (
@@ -159,8 +166,16 @@ class DeltaSharing(Service):
             File(path="/opt/docker/conf/core-site.xml", content=pulumi.Output.secret(site), secret=True),
         )
 
-    def _yaml(self) -> dict[str, Any]:
-        """The reference server's settings, which both servers read. JSON is YAML."""
+    def _yaml(self, buckets: Mapping[str, str]) -> dict[str, Any]:
+        """The reference server's settings, which both servers read. JSON is YAML.
+
+        ``buckets`` are their names in the object store by those in the settings.
+        """
+
+        def place(schema: SharedSchema, table: SharedTable) -> str:
+            bucket, folder = self.settings.place(schema, table)
+            return f"s3a://{buckets[bucket]}/{folder}"
+
         return {
             "version": 1,
             "shares": [
@@ -172,7 +187,7 @@ class DeltaSharing(Service):
                             "tables": [
                                 {
                                     "name": table.name,
-                                    "location": "s3a://{}/{}".format(*self.settings.place(schema, table)),
+                                    "location": place(schema, table),
                                     "id": str(
                                         uuid.uuid5(_TABLES, f"{share.name}/{schema.name}/{table.name}")
                                     ),
@@ -227,10 +242,6 @@ class DeltaSharing(Service):
 
     def _consumers(self) -> list[str]:
         return sorted({demand.consumer for demand in self.context.demands})
-
-    def _store_is_public(self) -> bool:
-        store = self.context.platform.settings.services["object_store"]
-        return isinstance(store, ObjectStoreSettings) and store.api_route
 
 
 def _requests(settings: DeltaSharingSettings) -> list[Bucket]:

@@ -70,7 +70,7 @@ class Demo(Service):
         kafka = self._connect("kafka", Login(user=PUBLISHER))
         assert isinstance(kafka, KafkaConnection)
         self._kafka = kafka
-        self._store = self._connect("object_store", Login(user=SEEDER))
+        self._store = self.context.platform.store(self.key, Login(user=SEEDER))
         links = [link for link in self.context.links if link[1] in ("kafka", "postgres")]
         self.deploy(self._simulator(), links=links)
         self.run(self._seed())
@@ -80,7 +80,7 @@ class Demo(Service):
         return {
             "database": self.settings.database,
             "topic": TOPIC,
-            "files": f"s3://{RAW}/flights/",
+            "files": f"s3://{self._store.buckets[RAW]}/flights/",
             "simulator": f"{dns_name(self.key)}-{dns_name(_SIMULATOR)}",
         }
 
@@ -126,13 +126,16 @@ class Demo(Service):
     def _seed(self) -> Job:
         store = self._store
         access = {
-            "endpoint": pulumi.Output.all(store.host, store.port).apply(lambda a: f"{a[0]}:{a[1]}"),
+            "endpoint": store.endpoint.removeprefix("https://"),
+            "region": store.region,
+            "ca": store.ca_path,
+            "raw": store.buckets[RAW],
             "access_key": store.user,
             "secret_key": store.password,
         }
         plan = {}
         if self.settings.pipelines:
-            plan[f"{JOBS}/{self.key}"] = folders.texts([JOBS_FOLDER], is_job)
+            plan[f"{store.buckets[JOBS]}/{self.key}"] = folders.texts([JOBS_FOLDER], is_job)
         return Job(
             name="seed",
             image="demo",

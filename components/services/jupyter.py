@@ -12,9 +12,9 @@ from components.connection import Connection
 from components.delta_sharing_settings import ShareAccess
 from components.jupyter_settings import JupyterSettings, examples, problems
 from components.kafka_settings import KafkaConnection
+from components.object_store_connection import StoreConnection
 from components.problems import Problem
 from components.service import Demand, Need, Service, tls_files
-from components.services.object_store import REGION
 from components.settings import Settings
 from components.spark_settings import SparkCluster, SparkConnection, s3a_properties
 from components.templates import render
@@ -129,10 +129,11 @@ class Jupyter(Service):
             "spark.driver.memory": f"{self.settings.driver_memory_mib}m",
             "spark.driver.extraJavaOptions": java,
             "spark.local.dir": f"{_HOME}/tmp",
-            "spark.sql.warehouse.dir": f"s3a://{self.settings.lake_bucket}/warehouse",
         }
-        if store := self._connect("object_store", self.settings.lake):
-            own |= s3a_properties(store)
+        store = self._store()
+        # Spark needs the object store itself, so that is there.
+        assert store is not None
+        own |= s3a_properties(store) | {"spark.sql.warehouse.dir": f"s3a://{store.path}/warehouse"}
         return (
             File(path=f"{_SPARK_CONF}/spark-defaults.conf", content=spark.defaults_file(own), secret=True),
             File(path=f"{_CONFIG}/truststore.sh", content=render("spark/truststore.sh")),
@@ -148,15 +149,15 @@ class Jupyter(Service):
         out: dict[str, dict[str, Any]] = {}
         if spark := self._connect("spark", SparkCluster()):
             out["spark"] = {"host": spark.host, "port": spark.port}
-        if store := self._connect("object_store", self.settings.lake):
+        if store := self._store():
             out["object_store"] = {
-                "endpoint": pulumi.Output.all(store.host, store.port).apply(
-                    lambda a: f"https://{a[0]}:{a[1]}"
-                ),
+                "endpoint": store.endpoint,
                 "access_key": store.user,
                 "secret_key": store.password,
-                "bucket": self.settings.lake_bucket,
-                "region": REGION,
+                "bucket": store.path,
+                "region": store.region,
+                "ca": store.ca_path,
+                "client_config": store.client_config,
             }
         databases = self.settings.databases(self.context.platform.settings)
         if databases and (postgres := self._connect("postgres", databases[0])):
@@ -179,6 +180,11 @@ class Jupyter(Service):
             )
             out["delta_sharing"] = {"endpoint": endpoint, "password": sharing.password}
         return out
+
+    def _store(self) -> StoreConnection | None:
+        store = self._connect("object_store", self.settings.lake)
+        assert store is None or isinstance(store, StoreConnection)
+        return store
 
     def _connect(self, service: str, request: Any) -> Connection | None:
         """The connection to a service, or None when it is off."""

@@ -8,7 +8,9 @@ from typing import Any
 
 import pulumi
 
-from components.connection import Connection
+from components import object_store_managed
+from components.managed import AccessKey, ManagedStore
+from components.object_store_connection import StoreConnection, endpoint
 from components.object_store_settings import (
     ROOT,
     Bucket,
@@ -24,6 +26,7 @@ from components.object_store_settings import (
 from components.problems import Problem
 from components.service import TLS_FOLDER, Demand, Login, Service, ca_file
 from components.settings import Settings
+from components.targets.names import name_prefix
 from components.templates import render
 from components.workload import (
     Access,
@@ -40,6 +43,7 @@ from components.workload import (
 )
 
 _API_PORT = 9000
+_HTTPS = 443
 _CONSOLE_PORT = 9001
 _UID = 1000
 _FOLDER = "/run/millrace/minio"
@@ -55,7 +59,8 @@ _DATA = "/var/lib/millrace/object-store"
 class ObjectStore(Service):
     """S3 object store with buckets, users and policies of the settings, and a web console.
 
-    MinIO over TLS. Services and declared users have an access key each, limited to their buckets.
+    MinIO over TLS, or what the target's provider has. Services and declared users have an access key each,
+    limited to their buckets.
     """
 
     key = "object_store"
@@ -74,14 +79,32 @@ class ObjectStore(Service):
         """See :func:`components.object_store_settings.problems`."""
         return problems(settings, demands)
 
+    @classmethod
+    def routed(cls, settings: ObjectStoreSettings, platform: Settings) -> bool:
+        """Console and API, where the server is the platform's own."""
+        return platform.managed_store is None
+
     def build(self) -> None:
-        """Server and setup job."""
+        """Server and setup job; or buckets and keys of a store that somebody else runs."""
         self._users = planned_users(self.settings, self.context.demands)
+        self._names = {b.name: b.name for b in planned_buckets(self.settings, self.context.demands)}
+        self._managed = self._elsewhere()
+        if self._managed is not None:
+            self._host, self._port, self._region = self._managed.host, _HTTPS, self._managed.region
+            self.ready += self._managed.ready
+            return
+        self._host, self._port, self._region = self.hostname, _API_PORT, REGION
         server = self.deploy(self._server())
         # A server on a volume that somebody emptied has none of it: every new container gets the job.
         self.run(self._setup(server.instances), after=server.ready)
 
-    def connect(self, demand: Demand) -> Connection:
+    def credential_outputs(self) -> Mapping[str, pulumi.Output[str]]:
+        """Secret keys by user, whoever chose them."""
+        if self._managed is None:
+            return super().credential_outputs()
+        return {name: key.secret for name, key in self._managed.keys.items()}
+
+    def connect(self, demand: Demand) -> StoreConnection:
         """The consumer's user; the path is the requested bucket."""
         request: Bucket = demand.request
         return self._connection(consumer_user(demand.consumer), request.name)
@@ -91,42 +114,74 @@ class ObjectStore(Service):
         """The declared users."""
         return {user.name: () for user in settings.users}
 
-    def login(self, login: Login) -> Connection:
-        """A declared user; of its buckets the connection names none."""
+    def login(self, login: Login) -> StoreConnection:
+        """A declared user; the path is empty."""
         return self._connection(login.user)
 
     def connections(self) -> Mapping[str, Any]:
         """The S3 API's addresses and its users with their buckets."""
         out: dict[str, Any] = {
-            "endpoint": f"https://{self.hostname}:{_API_PORT}",
-            "region": REGION,
+            "endpoint": endpoint(self._host, self._port),
+            "region": self._region,
             "users": {
                 user.name: {
-                    "access_key": user.name,
-                    "secret_key": self.credential(user.name).password,
-                    "buckets": {name: privilege.value for name, privilege in user.buckets.items()},
+                    "access_key": self._key(user.name).id,
+                    "secret_key": self._key(user.name).secret,
+                    "buckets": {
+                        self._names[name]: privilege.value for name, privilege in user.buckets.items()
+                    },
                 }
                 for user in self._users
             },
         }
-        if self.settings.api_route:
-            out["public_endpoint"] = self.public_url(_API_HOST)
+        if self._public is not None:
+            out["public_endpoint"] = self._public
         if port := self.settings.loopback_port:
             out["loopback"] = f"https://127.0.0.1:{port}"
         return out
 
     # -- parts
 
-    def _connection(self, user: str, bucket: str = "") -> Connection:
-        return Connection(
+    def _elsewhere(self) -> ManagedStore | None:
+        """Buckets and keys of a store that the target's provider runs, if it does."""
+        platform, demands = self.context.platform, self.context.demands
+        wanted = platform.settings.managed_store
+        if wanted is None:
+            return None
+        stem = name_prefix(pulumi.get_project(), pulumi.get_stack())
+        start = wanted.names_start(stem, platform.settings.domain)
+        buckets = object_store_managed.buckets(self.settings, demands, start)
+        self._names = {bucket.declared: bucket.name for bucket in buckets}
+        rotations = {user.name: platform.rotation_of(f"{self.key}/{user.name}") for user in self._users}
+        return platform.managed_store(buckets, object_store_managed.users(self._users, rotations))
+
+    def _connection(self, name: str, bucket: str = "") -> StoreConnection:
+        key = self._key(name)
+        (user,) = (user for user in self._users if user.name == name)
+        return StoreConnection(
             scheme="https",
-            host=self.hostname,
-            port=_API_PORT,
-            user=user,
-            password=self.credential(user).password,
-            path=bucket,
-            ca_certificate=self.context.platform.authority.certificate,
+            host=self._host,
+            port=self._port,
+            user=key.id,
+            password=key.secret,
+            path=self._names[bucket] if bucket else "",
+            region=self._region,
+            buckets={name: self._names[name] for name in user.buckets},
+            public_endpoint=self._public,
+            own=self._managed is None,
+            ca_certificate=self.context.platform.authority.certificate if self._managed is None else "",
         )
+
+    def _key(self, user: str) -> AccessKey:
+        if self._managed is not None:
+            return self._managed.keys[user]
+        return AccessKey(id=user, secret=self.credential(user).password)
+
+    @property
+    def _public(self) -> str | None:
+        if self._managed is not None:
+            return endpoint(self._host, self._port)
+        return self.public_url(_API_HOST) if self.settings.api_route else None
 
     def _server(self) -> Workload:
         certificate = self.certificate()

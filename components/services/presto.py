@@ -12,7 +12,6 @@ from components.certificates import Certificate
 from components.presto_access import KEEPER, PROBE, password_file, rights, rules
 from components.presto_catalogs import FOLDER, buckets, files, has_lake, names, needs
 from components.presto_settings import (
-    METASTORE_BUCKET,
     Engine,
     PrestoConnection,
     PrestoSettings,
@@ -177,7 +176,7 @@ class Presto(Service):
             command=("sh", f"{FOLDER}/start.sh"),
             user=_UID,
             # glibc otherwise keeps an arena of its own for each thread.
-            env={"MALLOC_ARENA_MAX": "2"},
+            env={"MALLOC_ARENA_MAX": "2", **self._java_env()},
             files=(
                 *self._tls(self._certificate(workload)),
                 *self._client,
@@ -193,6 +192,11 @@ class Presto(Service):
             limits=settings.limits,
             replicas=settings.workers if worker else 1,
         )
+
+    def _java_env(self) -> dict[str, str]:
+        platform = self.context.platform
+        lake = buckets(self.settings)[0]
+        return platform.store(self.key, lake).java_env if has_lake(platform.settings) else {}
 
     def _certificate(self, workload: str) -> Certificate:
         if workload == self.key:
@@ -267,21 +271,25 @@ class Presto(Service):
         )
 
     def _keeper(self) -> Workload:
-        store = self.context.platform.connect(self.key, "object_store", buckets(self.settings)[0])
+        lake, metastore = (self.context.platform.store(self.key, b) for b in buckets(self.settings))
         settings = {
             "engine": self.settings.engine.value,
             "presto": f"https://{self.hostname}:{_PORT}",
             "user": KEEPER,
-            "endpoint": f"https://{store.host}:{store.port}",
-            "bucket": self.settings.lake_bucket,
-            "metastore": METASTORE_BUCKET,
-            "store_user": store.user,
+            "endpoint": lake.endpoint,
+            "region": lake.region,
+            "store_ca": lake.ca_path,
+            "bucket": lake.path,
+            "metastore": metastore.path,
             "tables": {table.name: table.folder for table in self.settings.lake_tables},
             "refresh_s": self.settings.lake_refresh_s,
         }
-        content = pulumi.Output.all(self.credential(_KEEPER).password, store.password).apply(
-            lambda found: json.dumps({**settings, "password": found[0], "store_password": found[1]})
-        )
+        secrets = {
+            "password": self.credential(_KEEPER).password,
+            "store_user": lake.user,
+            "store_password": lake.password,
+        }
+        content = pulumi.Output.all(**secrets).apply(lambda found: json.dumps({**settings, **found}))
         return Workload(
             name="lake",
             image="python",

@@ -14,6 +14,7 @@ from components.spark_settings import (
     TRUST_STORE_OPTIONS,
     SparkConnection,
     SparkSettings,
+    event_logs,
     job_properties,
     problems,
 )
@@ -64,7 +65,7 @@ class Spark(Service):
         self._cluster = cluster = Cluster(
             settings=self.settings,
             hostname=self.hostname,
-            store=self.context.platform.connect(self.key, "object_store", EVENTS),
+            store=self.context.platform.store(self.key, EVENTS),
             secret=self.credential("secret").password,
             tokens=self.credential("tokens").password,
             url=self.public_url("spark"),
@@ -110,7 +111,7 @@ class Spark(Service):
             "secret": self._cluster.secret,
             "rest": f"https://{self.hostname}:{REST_PORT}",
             "rest_token": self._cluster.token("stack"),
-            "event_logs": f"s3a://{EVENTS.name}/",
+            "event_logs": event_logs(self._cluster.store),
         }
         if self.settings.api_route:
             out["public_rest"] = self.public_url("spark-api")

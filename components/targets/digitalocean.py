@@ -15,11 +15,20 @@ import pulumi
 import pulumi_digitalocean as do
 import pulumi_tls as tls
 
-from components.managed import ManagedContent, ManagedServer, ManagedTopic, ManagedUser
+from components.managed import (
+    ManagedBucket,
+    ManagedContent,
+    ManagedServer,
+    ManagedStore,
+    ManagedStoreUser,
+    ManagedTopic,
+    ManagedUser,
+)
 from components.options import child_opts
 from components.settings import DigitalOceanTarget, Settings
 from components.targets.digitalocean_cloud_init import DATA, USER, device_name, user_data
 from components.targets.digitalocean_databases import Databases
+from components.targets.digitalocean_spaces import spaces
 from components.targets.docker_host import EngineHost, ssh_host, stop_host
 from components.targets.docker_resources import HostReady, Kept, MillraceProvider
 from components.targets.names import name_prefix
@@ -91,6 +100,12 @@ class DigitalOceanHost(pulumi.ComponentResource):
     def kafka(self, topics: Sequence[ManagedTopic], users: Sequence[ManagedUser]) -> ManagedContent:
         """Topics and users of the managed Kafka cluster."""
         return self._databases.kafka(topics, users)
+
+    def store(self, buckets: Sequence[ManagedBucket], users: Sequence[ManagedStoreUser]) -> ManagedStore:
+        """Buckets in Spaces, and a key for each user."""
+        made, urns = spaces(self, self._target, buckets, users)
+        self._members += urns
+        return made
 
     def finish(self) -> None:
         """Put everything into a DigitalOcean project, once services have added what is theirs."""

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from components.managed import ManagedContent, ManagedServer, ManagedTopic, ManagedUser
+from components.managed import (
+    ManagedBucket,
+    ManagedContent,
+    ManagedServer,
+    ManagedStore,
+    ManagedStoreUser,
+    ManagedTopic,
+    ManagedUser,
+)
 from components.settings import DigitalOceanTarget, Settings
 from components.targets.docker_host import EngineHost
 
@@ -23,6 +31,9 @@ class Host(Protocol):
 
     def kafka(self, topics: Sequence[ManagedTopic], users: Sequence[ManagedUser]) -> ManagedContent:
         """Make topics and users of the managed Kafka cluster."""
+
+    def store(self, buckets: Sequence[ManagedBucket], users: Sequence[ManagedStoreUser]) -> ManagedStore:
+        """Make buckets and keys of the managed object store."""
 
     def finish(self) -> None:
         """What comes once all services are there."""

@@ -8,6 +8,7 @@
     millrace.presto()                        # DB-API connection; presto_engine() for pandas (Trino)
     millrace.s3()                            # boto3 client
     millrace.delta_table("shop/orders")      # deltalake.DeltaTable of the lake
+    millrace.lake("shop/orders", "s3a")      # its address for Spark
     millrace.producer(), millrace.consumer("orders")     # confluent-kafka
     millrace.share("sales.shop.orders")      # pandas data frame of a shared table; spark_share() for Spark
 
@@ -141,6 +142,7 @@ def s3():
     """A boto3 client of the object store."""
     about = connection("object_store")
     import boto3
+    from botocore.config import Config
 
     return boto3.client(
         "s3",
@@ -148,7 +150,8 @@ def s3():
         aws_access_key_id=about["access_key"],
         aws_secret_access_key=about["secret_key"],
         region_name=about["region"],
-        verify=_CA,
+        verify=about["ca"],
+        config=Config(**about["client_config"]),
     )
 
 
@@ -165,9 +168,9 @@ def storage_options() -> dict[str, str]:
     }
 
 
-def lake(path: str = "") -> str:
-    """Address of a path in the lake, for deltalake."""
-    return f"s3://{connection('object_store')['bucket']}/{path}"
+def lake(path: str = "", scheme: str = "s3") -> str:
+    """Address of a path in the lake, for deltalake; with ``scheme="s3a"`` for Spark."""
+    return f"{scheme}://{connection('object_store')['bucket']}/{path}"
 
 
 def delta_table(path: str, **options: object):

@@ -34,8 +34,8 @@ class Keeper:
     """Compares what the bucket holds with what Presto lists, and mends the list."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        context = ssl.create_default_context(cafile=CA)
-        self.store, self.presto = Store(settings, context), Presto(settings, context)
+        self.store = Store(settings, ssl.create_default_context(cafile=settings["store_ca"]))
+        self.presto = Presto(settings, ssl.create_default_context(cafile=CA))
         self.trino = settings["engine"] == "trino"
         self.bucket, self.declared = settings["bucket"], dict(settings["tables"])
         self.metastore, self.record = settings["metastore"], f"keeper/{settings['engine']}.json"

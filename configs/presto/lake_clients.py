@@ -65,6 +65,7 @@ class Store:
     def __init__(self, settings: dict[str, Any], context: ssl.SSLContext) -> None:
         self.endpoint, self.bucket = settings["endpoint"], settings["bucket"]
         self.user, self.secret = settings["store_user"], settings["store_password"]
+        self.region = settings["region"]
         self.context = context
 
     def folders(self, prefix: str) -> list[str]:
@@ -136,10 +137,10 @@ class Store:
         names = ";".join(sorted(headers))
         lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
         canonical = "\n".join((method, path, query, lines, names, content))
-        scope = f"{day}/us-east-1/s3/aws4_request"
+        scope = f"{day}/{self.region}/s3/aws4_request"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         key = f"AWS4{self.secret}".encode()
-        for part in (day, "us-east-1", "s3", "aws4_request"):
+        for part in (day, self.region, "s3", "aws4_request"):
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
         signature = hmac.new(
             key, "\n".join(("AWS4-HMAC-SHA256", stamp, scope, digest)).encode(), hashlib.sha256

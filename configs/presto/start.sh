@@ -11,6 +11,15 @@ mkdir -p "$data/tmp"
 # password, so the password is forgotten at once.
 rm -f "$data/ca.jks"
 password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+if [ "${TRUST_PUBLIC_CAS:-}" = true ]; then
+    # The object store is a public service.
+    java_home=$(dirname "$(dirname "$(readlink -f "$(command -v "${bin}java")")")")
+    "${bin}keytool" -importkeystore -noprompt -srckeystore "$java_home/lib/security/cacerts" -srcstorepass changeit \
+        -destkeystore "$data/ca.jks" -deststoretype JKS -deststorepass "$password" >/dev/null 2>&1 || {
+        echo "the CAs of $java_home cannot be read" >&2
+        exit 1
+    }
+fi
 number=0
 while IFS= read -r line; do
     # keytool takes the first certificate of a file only.

@@ -205,6 +205,14 @@ class _Mocks(mocks.Mocks):
                 "clusterUrn": f"do:dbaas:{name}",
             },
             "digitalocean:index/databaseUser:DatabaseUser": {"password": f"{PLANTED}-user-{name}"},
+            "digitalocean:index/spacesBucket:SpacesBucket": {
+                "bucketUrn": f"do:space:{args.inputs.get('name')}"
+            },
+            # Another name is another key: see components.targets.digitalocean_spaces.
+            "digitalocean:index/spacesKey:SpacesKey": {
+                "accessKey": f"DO00{name}",
+                "secretKey": f"{PLANTED}+/{args.inputs.get('name')}",
+            },
             "digitalocean:index/domain:Domain": {"domainUrn": f"do:domain:{args.inputs.get('name')}"},
         }
         # Droplets are the only thing whose id is used as a number.

@@ -376,6 +376,8 @@ def test_connections_as_declared_users() -> None:
         assert json.loads(files(made.container(name))["/etc/millrace/airflow/variables.json"]) == {
             "region": "north",
             "batch": "5",
+            # What tasks find a bucket by, whoever runs the object store.
+            "object_store_buckets": '{"airflow-logs": "airflow-logs", "lake": "lake"}',
         }
     found = json.loads(files(made.container("airflow"))[CONNECTIONS])
     assert (found["clerk"]["login"], found["clerk"]["schema"]) == ("clerk", "stock")

@@ -309,6 +309,9 @@ def test_its_users_are_those_of_the_settings_and_no_more() -> None:
     access = json.loads(seed_files(graph())["/run/millrace/demo/object-store.json"]["content"])
     assert access == {
         "endpoint": "object-store:9000",
+        "region": "us-east-1",
+        "ca": "/run/millrace/tls/ca.crt",
+        "raw": "raw",
         "access_key": "demo-seed",
         "secret_key": given["object_store"]["demo-seed"],
     }

@@ -78,7 +78,7 @@ class Bucket(dict[str, str]):
     """The bucket of the layer."""
 
     def check_for_key(self, key: str, bucket: str) -> bool:
-        assert bucket == "bronze"
+        assert bucket == "acme-bronze"
         return key in self
 
     def read_key(self, key: str, bucket: str) -> str:
@@ -150,6 +150,11 @@ def spark(rest: Rest, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterat
         vars(made).update(members)
         monkeypatch.setitem(sys.modules, name, made)
 
+    def variable(name: str, default: str = "", *, deserialize_json: bool = False) -> Any:
+        if name == "object_store_buckets" and deserialize_json:
+            return {name: f"acme-{name}" for name in ("jobs", "raw", "bronze", "silver", "lake")}
+        return "none"
+
     hook = SimpleNamespace(get_conn=lambda: rest, base_url="https://spark:6066")
     for name in ("airflow", "airflow.providers", "airflow.providers.amazon", "airflow.providers.amazon.aws",
                  "airflow.providers.amazon.aws.hooks", "airflow.providers.http",
@@ -164,7 +169,7 @@ def spark(rest: Rest, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterat
         ResumableJobMixin=Resumable,
         Connection=SimpleNamespace(get=CONNECTIONS.__getitem__),
         Context=dict,
-        Variable=SimpleNamespace(get=lambda name, default: "none"),
+        Variable=SimpleNamespace(get=variable),
     )
     address = "https://airflow.data.test:8443/"
     module("airflow.sdk.configuration", conf=SimpleNamespace(get=lambda *key, fallback: address))
@@ -223,7 +228,13 @@ def test_secrets_are_in_the_environment_alone(spark: Any, rest: Rest, bucket: Bu
     }
     assert not [secret for secret in SECRETS if secret in json.dumps(body) or secret in str(task.log)]
     arguments = body["appArgs"]
-    assert arguments[-3:] == ["s3a://jobs/demo/bronze_retail.py", "--run", RUN]
+    program = arguments.index("s3a://acme-jobs/demo/bronze_retail.py")
+    assert arguments[program + 1 :] == [
+        "--run", RUN, "--raw", "s3a://acme-raw", "--bronze", "s3a://acme-bronze",
+        "--silver", "s3a://acme-silver", "--lake", "s3a://acme-lake",
+    ]  # fmt: skip
+    modules = arguments[arguments.index("--py-files") + 1].split(",")
+    assert modules[0] == "s3a://acme-jobs/demo/common.py"
     # Driver and executor fit a worker of the smallest size, and the choice of executors is the settings'.
     assert "spark.driver.memory=512m" in arguments
     assert not [a for a in arguments if a.startswith(("spark.executor.memory", "spark.cores.max"))]

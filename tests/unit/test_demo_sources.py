@@ -283,17 +283,17 @@ AIRLINES = ("raw", "flights/airlines/airlines.csv")
 def test_seeding_again_changes_nothing(flights: Path) -> None:
     store: Any = Store()
     plan = {"jobs/demo": {"a.py": "a", "b.py": "b"}}
-    assert seeder.seed(store, plan, flights) == {"written": 3, "deleted": 0}
+    assert seeder.seed(store, "raw", plan, flights) == {"written": 3, "deleted": 0}
     assert store.objects[AIRLINES][0] == b"carrier,name\nAA,American\n"
     before = dict(store.objects)
-    assert seeder.seed(store, plan, flights) == {"unchanged": 3, "deleted": 0}
+    assert seeder.seed(store, "raw", plan, flights) == {"unchanged": 3, "deleted": 0}
     assert store.objects == before and store.puts == 3
 
 
 def test_a_changed_job_is_written_and_a_removed_one_deleted(flights: Path) -> None:
     store: Any = Store()
-    seeder.seed(store, {"jobs/demo": {"a.py": "a", "b.py": "b"}}, flights)
-    assert seeder.seed(store, {"jobs/demo": {"a.py": "new"}}, flights) == {
+    seeder.seed(store, "raw", {"jobs/demo": {"a.py": "a", "b.py": "b"}}, flights)
+    assert seeder.seed(store, "raw", {"jobs/demo": {"a.py": "new"}}, flights) == {
         "written": 1, "unchanged": 1, "deleted": 1,
     }  # fmt: skip
     assert {key for bucket, key in store.objects if bucket == "jobs"} == {"demo/a.py"}
@@ -304,7 +304,7 @@ def test_what_somebody_else_put_there_stays(flights: Path, capsys: pytest.Captur
     store: Any = Store()
     for place in (AIRLINES, ("jobs", "demo/a.py"), ("jobs", "demo/mine.py"), ("jobs", "other/x.py")):
         store.put(*place, b"mine")
-    done = seeder.seed(store, {"jobs/demo": {"a.py": "a"}}, flights)
+    done = seeder.seed(store, "raw", {"jobs/demo": {"a.py": "a"}}, flights)
     assert done == {"left alone": 2, "deleted": 0}
     assert all(content == b"mine" for content, _ in store.objects.values())
     assert capsys.readouterr().out.splitlines() == [

@@ -271,6 +271,7 @@ def test_the_helper_reads_what_it_is_sent(helper: ModuleType, graph: Any) -> Non
     helper._FILE.write_text(json.dumps(connections(graph)))
     assert helper.services() == sorted(set(EVERYTHING) - {"jupyter"})
     assert helper.lake("a/b") == "s3://lake/a/b"
+    assert helper.lake("a/b", "s3a") == "s3a://lake/a/b"
     assert helper.storage_options()["aws_access_key_id"] == "jupyter"
     kafka = helper.kafka(linger_ms=5)
     assert kafka["sasl.mechanism"] == "SCRAM-SHA-512" and kafka["linger_ms"] == 5

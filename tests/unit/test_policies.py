@@ -82,8 +82,21 @@ def image(**changes: Any) -> Resource:
         {"protect_data": True, **resolved(registry())},
         {"protect_data": True, "proxy": {"engine": "traefik"}, "kafka": {"brokers": 3}, "postgres": {}},
         {"domain": "data.acme.org", "tls": {"mode": "letsencrypt", "email": "a@b.org"}},
+        {
+            "domain": "data.acme.org",
+            "tls": {"email": "a@b.org"},
+            "target": {
+                "kind": "digitalocean",
+                "region": "fra1",
+                "ssh_networks": ["203.0.113.7"],
+                "object_store": {},
+            },
+            "protect_data": True,
+            "object_store": {},
+            "spark": {},
+        },
     ],
-    ids=["proxy", "everything", "traefik", "acme"],
+    ids=["proxy", "everything", "traefik", "acme", "spaces"],
 )
 def test_the_platform_keeps_all_rules_in_production_too(values: dict[str, Any]) -> None:
     wrong = {node.name: texts for node in platform(values).nodes if (texts := found(resource(node)))}

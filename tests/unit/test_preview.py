@@ -235,6 +235,7 @@ def test_caches_and_kept_volumes_are_not_cried_over() -> None:
         ("digitalocean:index/spacesBucket:SpacesBucket", "its objects are lost"),
         ("digitalocean:index/droplet:Droplet", "the host is down until the new one is ready"),
         ("tls:index/privateKey:PrivateKey", "gets a new value"),
+        ("digitalocean:index/spacesKey:SpacesKey", "gets a new value"),
     ],
 )
 def test_what_holds_data_or_carries_the_platform_is_loud(type_: str, words_: str) -> None:

@@ -21,22 +21,20 @@ from minio.error import S3Error
 
 FLIGHTS = Path("/opt/demo/flights")
 ACCESS, FILES = Path("/run/millrace/demo/object-store.json"), Path("/etc/millrace/demo/seed.json")
-CA = Path("/run/millrace/tls/ca.crt")
 
 _MARK = "millrace-sha256"
-_REGION = "us-east-1"
 
 
-def client(access: Mapping[str, str], ca: Path) -> Minio:
-    """A client that trusts the platform's CA alone."""
+def client(access: Mapping[str, str]) -> Minio:
+    """A client that trusts the CAs of the file alone that ``access`` names."""
     return Minio(
         access["endpoint"],
         access_key=access["access_key"],
         secret_key=access["secret_key"],
-        region=_REGION,
+        region=access["region"],
         http_client=urllib3.PoolManager(
             cert_reqs="CERT_REQUIRED",
-            ca_certs=str(ca),
+            ca_certs=access["ca"],
             timeout=urllib3.Timeout(connect=10, read=60),
             retries=urllib3.Retry(total=5, backoff_factor=0.5, status_forcelist=[500, 502, 503, 504]),
         ),
@@ -82,11 +80,13 @@ def prune(store: Minio, bucket: str, prefix: str, wanted: set[str]) -> int:
     return len(gone)
 
 
-def seed(store: Minio, plan: Mapping[str, Mapping[str, str]], flights: Path) -> Counter[str]:
-    """All files; how many were written, unchanged, left alone and deleted."""
+def seed(store: Minio, raw: str, plan: Mapping[str, Mapping[str, str]], flights: Path) -> Counter[str]:
+    """All files, those of the flights in the bucket ``raw``; how many were written, unchanged, left alone and
+    deleted.
+    """
     done: Counter[str] = Counter()
     for key, content in raw_files(flights):
-        done[put(store, "raw", key, content)] += 1
+        done[put(store, raw, key, content)] += 1
     for place, texts in plan.items():
         bucket, _, prefix = place.partition("/")
         for name, text in texts.items():
@@ -97,9 +97,10 @@ def seed(store: Minio, plan: Mapping[str, Mapping[str, str]], flights: Path) -> 
 
 def main() -> int:
     """The job."""
-    store = client(json.loads(ACCESS.read_text(encoding="utf-8")), CA)
+    access = json.loads(ACCESS.read_text(encoding="utf-8"))
+    store = client(access)
     try:
-        done = seed(store, json.loads(FILES.read_text(encoding="utf-8")), FLIGHTS)
+        done = seed(store, access["raw"], json.loads(FILES.read_text(encoding="utf-8")), FLIGHTS)
     except (S3Error, urllib3.exceptions.HTTPError) as error:
         print(f"the object store: {error}", file=sys.stderr)
         return 1

@@ -14,7 +14,7 @@ from typing import Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import Connection, chain, dag, task
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
-from demo_lib.spark import SparkJob, schedule
+from demo_lib.spark import SparkJob, bucket, schedule
 
 TPCH = {"customer": ("custkey", "name", "nationkey", "mktsegment"), "nation": ("nationkey", "name")}
 """Tables of ``tpch.tiny`` and the columns that are wanted."""
@@ -32,7 +32,7 @@ def export_tpch() -> dict[str, int]:
         )
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-        store.load_string(text.getvalue(), f"tpch/{table}.csv", "raw", replace=True)
+        store.load_string(text.getvalue(), f"tpch/{table}.csv", bucket("raw"), replace=True)
         counts[table] = len(rows)
         print(f"raw/tpch/{table}.csv: {len(rows)} rows")
     return counts

@@ -24,10 +24,12 @@ their executors; and Delta tables in S3 have one writer at a time."""
 BUCKETS = {"bronze": "bronze", "silver": "silver", "gold": "lake"}
 """The bucket that a layer's jobs write. Airflow's connection ``demo_<layer>`` has the keys."""
 
+PLACES = ("raw", "bronze", "silver", "lake")
+"""Buckets that programs are told the addresses of."""
+
 MODULES = ("common", "flights", "gold", "headers", "reports", "storage", "tables")
 """What the programs import of each other."""
 
-_JOBS = "s3a://jobs/demo"
 _SPARK = "4.2.0"
 _ACTIVE = ("SUBMITTED", "RUNNING", "RELAUNCHING", "UNKNOWN")
 _LOST = "LOST"
@@ -47,6 +49,11 @@ _PROPERTIES = {
     "spark.redaction.regex": "(?i)secret|password|token|access[.]?key|jaas",
     "spark.sql.redaction.options.regex": "(?i)secret|password|token|access[.]?key|jaas|url",
 }
+
+
+def bucket(name: str) -> str:
+    """What a bucket of the settings is called in the object store."""
+    return str(Variable.get("object_store_buckets", deserialize_json=True)[name])
 
 
 def schedule() -> str | None:
@@ -130,7 +137,7 @@ class SparkJob(ResumableJobMixin, BaseOperator):
     def submit_job(self, context: Context) -> str:
         """The id of a new driver."""
         # Whatever report is there in the end is the new driver's.
-        S3Hook(f"demo_{self.layer}").delete_objects(BUCKETS[self.layer], self._report_key(context))
+        S3Hook(f"demo_{self.layer}").delete_objects(bucket(BUCKETS[self.layer]), self._report_key(context))
         made = self._request("POST", "create", json=self._submission(str(context["run_id"])))
         if not made.get("success"):
             raise AirflowException(f"Spark took no submission: {made.get('message')}")
@@ -184,7 +191,9 @@ class SparkJob(ResumableJobMixin, BaseOperator):
         environment = {"AWS_ACCESS_KEY_ID": keys.login, "AWS_SECRET_ACCESS_KEY": keys.password}
         # spark-submit takes these from its arguments alone where the worker's file has others.
         chosen = [part for item in _PROPERTIES.items() for part in ("--conf", "=".join(item))]
-        modules = ",".join(f"{_JOBS}/{name}.py" for name in MODULES)
+        jobs = f"s3a://{bucket('jobs')}/demo"
+        modules = ",".join(f"{jobs}/{name}.py" for name in MODULES)
+        places = [part for name in PLACES for part in (f"--{name}", f"s3a://{bucket(name)}")]
         return {
             "action": "CreateSubmissionRequest",
             "clientSparkVersion": _SPARK,
@@ -194,9 +203,10 @@ class SparkJob(ResumableJobMixin, BaseOperator):
                 *chosen,
                 "--py-files",
                 modules,
-                f"{_JOBS}/{self.program}.py",
+                f"{jobs}/{self.program}.py",
                 "--run",
                 run,
+                *places,
                 *self.arguments,
             ],
             "sparkProperties": {"spark.app.name": self.job, **_PROPERTIES},
@@ -276,9 +286,10 @@ class SparkJob(ResumableJobMixin, BaseOperator):
     def _report(self, context: Context) -> dict[str, Any] | None:
         """The job's report, if it wrote one."""
         hook, key = S3Hook(f"demo_{self.layer}"), self._report_key(context)
-        if not hook.check_for_key(key, BUCKETS[self.layer]):
+        place = bucket(BUCKETS[self.layer])
+        if not hook.check_for_key(key, place):
             return None
-        return dict(json.loads(hook.read_key(key, BUCKETS[self.layer])))
+        return dict(json.loads(hook.read_key(key, place)))
 
     def _show_log(self, driver: str, status: Mapping[str, Any]) -> None:
         """The end of the driver's log, from the worker that ran it, if that is there."""
