@@ -9,16 +9,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
-from graph import PLANTED, Graph, Node, bare, plain_texts, platform
+from graph import PLANTED, Graph, Node, Secret, bare, plain_texts, platform, run
 
 from components import object_store_managed
 from components.digitalocean_prices import monthly_cost
 from components.digitalocean_settings import REGIONS, SPACES_REGIONS
 from components.estimates import estimate
+from components.managed import ManagedStoreUser
 from components.plan import plan
 from components.problems import SettingsError
 from components.settings import Settings, load
+from components.targets.digitalocean_spaces import spaces
 
 TARGET: dict[str, Any] = {"kind": "digitalocean", "region": "fra1", "ssh_networks": ["203.0.113.7"]}
 STORE: dict[str, Any] = {
@@ -451,6 +454,17 @@ def test_no_secret_in_plain() -> None:
     for node in graph.containers:
         for upload in node.get("uploads"):
             assert PLANTED not in upload["content"] or upload["permissions"] in ("0440", "0550"), node
+
+
+def test_a_secret_key_is_secret_by_itself() -> None:
+    """Not only where it ends up in something that is: services of one's own get it, too."""
+    user = ManagedStoreUser(name="u", rotation="", permissions={})
+
+    def program() -> None:
+        store, _ = spaces(pulumi.ComponentResource("t:t:T", "t"), settings(ACME).target, [], [user])  # type: ignore[arg-type]
+        pulumi.export("secret", store.keys["u"].secret)
+
+    assert isinstance(run(program).outputs["secret"], Secret)
 
 
 # -- settings
