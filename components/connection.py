@@ -16,7 +16,8 @@ class Connection:
     """Address and credentials of a service as seen by one consumer.
 
     ``scheme`` is the URI's scheme (``postgresql``, ``https``); ``jdbc`` the JDBC sub-protocol where there is
-    one; ``options`` go into the query string. ``ca_certificate`` verifies the server.
+    one; ``options`` go into the query string. ``ca_certificate`` verifies the server; it is empty where the
+    server's own is of a public CA.
     """
 
     scheme: str

@@ -57,6 +57,7 @@ class KafkaConnection(Connection):
     :data:`SEPARATORS`, and whatever they need.
     """
 
+    user: str
     bootstrap: pulumi.Input[str]
     group: str
     security_protocol: str = "SASL_SSL"
