@@ -165,6 +165,8 @@ def session(name: str, run: str) -> SparkSession:
         "spark.sql.session.timeZone": "UTC",
         # More would be tasks with a handful of rows each.
         "spark.sql.shuffle.partitions": small,
+        # Planning again after each stage would cost more than it can gain here.
+        "spark.sql.adaptive.enabled": "false",
         # And a vacuum would list a folder in 10,000 tasks.
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": small,
         # Each commit says which run made it.
@@ -174,4 +176,6 @@ def session(name: str, run: str) -> SparkSession:
         "spark.sql.streaming.minBatchesToRetain": "20",
     }.items():
         spark.conf.set(key, value)
+    # Spark's own news fill the task's log, a plan a line; what the job says is its output.
+    spark.sparkContext.setLogLevel("WARN")
     return spark
