@@ -7,7 +7,7 @@ tls=/run/millrace/tls
 if [ -x /opt/delta-sharing/bin/python ]; then
     # deltalake and obstore, which call the object store alone, take the CAs they trust from here.
     export SSL_CERT_FILE="$STORE_CA"
-    exec /opt/delta-sharing/bin/python -m sharing_server serve --config $folder/server.yaml \
+    exec /opt/delta-sharing/bin/python -m sharing_server --config $folder/server.yaml \
         --keys $folder/keys.json --recipients $folder/recipients.json
 fi
 

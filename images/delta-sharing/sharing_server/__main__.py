@@ -1,10 +1,8 @@
-"""``python -m sharing_server serve|probe`` runs the server, or asks the running one how it is."""
+"""``python -m sharing_server`` runs the server."""
 
 from __future__ import annotations
 
 import argparse
-import ssl
-import urllib.request
 from pathlib import Path
 
 import uvicorn
@@ -19,21 +17,14 @@ _DRAIN_S = 20
 
 
 def main() -> None:
-    """Serve, or probe."""
+    """Serve."""
     parser = argparse.ArgumentParser(prog="sharing_server", description="Delta Sharing server.")
-    parser.add_argument("command", choices=("serve", "probe"))
     parser.add_argument("--config", type=Path, required=True, help="the reference server's YAML")
-    parser.add_argument("--keys", type=Path, help="JSON with the object store's endpoint and keys")
+    parser.add_argument("--keys", type=Path, required=True,
+                        help="JSON with the object store's endpoint and keys")  # fmt: skip
     parser.add_argument("--recipients", type=Path, help="JSON with the recipients; else the YAML's own token")
-    parser.add_argument("--ca", help="PEM with the CA of the server's certificate, for the probe")
     arguments = parser.parse_args()
-    settings = load(arguments.config)
-    if arguments.command == "probe":
-        probe(settings, arguments.ca)
-    elif arguments.keys is None:
-        parser.error("serve needs --keys")
-    else:
-        serve(settings, arguments.keys, arguments.recipients)
+    serve(load(arguments.config), arguments.keys, arguments.recipients)
 
 
 def serve(settings: Settings, keys: Path, recipients: Path | None) -> None:
@@ -64,14 +55,6 @@ def serve(settings: Settings, keys: Path, recipients: Path | None) -> None:
         server_header=False,
         timeout_graceful_shutdown=_DRAIN_S,
     )
-
-
-def probe(settings: Settings, ca: str | None) -> None:
-    """Ask for the server's health; raises when it isn't well."""
-    context = ssl.create_default_context(cafile=ca) if settings.certificate else None
-    scheme = "https" if context else "http"
-    url = f"{scheme}://localhost:{settings.port}/healthz"
-    urllib.request.urlopen(url, timeout=4, context=context).read()  # noqa: S310 - the scheme is fixed
 
 
 if __name__ == "__main__":
