@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scripts import gitlab, packages, python_env, toolchain
 from scripts.console import main, say
-from scripts.setup import locked, setup
+from scripts.setup import packages_only, setup
 from scripts.versions import ROOT
 
 _SUITES = ("unit", "integration", "e2e")
@@ -117,12 +117,8 @@ def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("all", "lint", _DEMO, *_SUITES))
     options, extra = parser.parse_known_args()
-    if options.what in ("lint", "unit"):  # no engine and no CLI needed
-        with locked():
-            requirements = python_env.missing(development=True)
-            if requirements:
-                python_env.create()
-                python_env.install(requirements)
+    if options.what in ("lint", "unit"):
+        packages_only(development=True)
     else:
         setup("dev", development=True)
         _browser()

@@ -13,7 +13,7 @@ from typing import Any
 from scripts import gitlab, python_env, target
 from scripts import stack as stack_module
 from scripts.console import SetupError, main
-from scripts.setup import locked
+from scripts.setup import packages_only
 from scripts.versions import ROOT
 
 ALL = "all"
@@ -102,11 +102,7 @@ def _main() -> int:
     which.add_argument("--local", action="store_true", help="only those for one's own machine")
     parser.add_argument("--output", type=Path, help="file for the answer; else it is printed")
     options = parser.parse_args()
-    with locked():
-        requirements = python_env.missing(development=False)
-        if requirements:
-            python_env.create()
-            python_env.install(requirements)
+    packages_only()
     found = [read(stack) for stack in names()]
     if options.deployed or options.local:
         found = [environment for environment in found if environment.deployed is options.deployed]

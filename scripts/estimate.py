@@ -7,7 +7,7 @@ import subprocess
 
 from scripts import python_env
 from scripts.console import main
-from scripts.setup import locked
+from scripts.setup import packages_only
 from scripts.versions import ROOT
 
 
@@ -16,11 +16,7 @@ def _main() -> int:
     parser.add_argument("--stack", default="dev")
     parser.add_argument("--json", action="store_true", help="for programs; problems are part of it")
     options = parser.parse_args()
-    with locked():
-        requirements = python_env.missing(development=False)
-        if requirements:
-            python_env.create()
-            python_env.install(requirements)
+    packages_only()
     command = [str(python_env.PYTHON), "-m", "components.estimate_table", options.stack]
     if options.json:
         command.append("--json")

@@ -30,6 +30,19 @@ def locked() -> Iterator[None]:
         yield
 
 
+def packages_only(*, development: bool = False) -> None:
+    """Install the Python packages that are missing; enough for what needs neither engine nor CLI.
+
+    Raises:
+        SetupError: there can be no environment, or pip failed.
+    """
+    with locked():
+        requirements = python_env.missing(development=development)
+        if requirements:
+            python_env.create()
+            python_env.install(requirements)
+
+
 def setup(stack_name: str, *, development: bool = False) -> None:
     """Install what the stack needs and is missing.
 
