@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from components.digitalocean_prices import CostLine, monthly_cost
 from components.footprints import (
     BUILD_CACHE,
     BUILT_MB,
@@ -60,15 +61,6 @@ class ServiceEstimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """A line of the bill in USD a month; None where the price is unknown."""
-
-    what: str
-    monthly_usd: float | None
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """All of a stack. ``problems``: why it cannot fit its host, ``warnings``: what is tight; a line each."""
 
@@ -76,7 +68,7 @@ class Estimate:
     reserve_mib: int
     build_cache_mb: int
     host: Host | None
-    costs: tuple[Cost, ...]
+    costs: tuple[CostLine, ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -116,22 +108,11 @@ def estimate(settings: Settings, host: Host | None = None) -> Estimate:
         reserve_mib=settings.capacity.reserve_mib,
         build_cache_mb=cache,
         host=host,
-        costs=costs(settings),
+        costs=tuple(monthly_cost(settings)),
         problems=(),
         warnings=(),
     )
     return _judged(found, enforce=settings.capacity.enforce)
-
-
-def costs(settings: Settings) -> tuple[Cost, ...]:
-    """What the platform costs a month, where its host is rented."""
-    if settings.target.kind != "digitalocean":
-        return ()
-    from components.digitalocean_prices import monthly_cost
-
-    return tuple(
-        Cost(what=line.what, monthly_usd=line.monthly_usd, note=line.note) for line in monthly_cost(settings)
-    )
 
 
 def _services(
