@@ -126,26 +126,15 @@ PICTURES = (
         ready="document.querySelectorAll('#history-summary-table tbody tr').length > 0",
         size=(1280, 640),
     ),
-    Picture(
-        name="demo-dashboard-retail",
-        service="bi",
-        path="/superset/dashboard/retail/",
-        ready=_CHARTS,
-        size=(1280, 1500),
-    ),
-    Picture(
-        name="demo-dashboard-flights",
-        service="bi",
-        path="/superset/dashboard/flights/",
-        ready=_CHARTS,
-        size=(1280, 1500),
-    ),
-    Picture(
-        name="demo-dashboard-runs",
-        service="bi",
-        path="/superset/dashboard/operations/",
-        ready=_CHARTS,
-        size=(1280, 1500),
+    *(
+        Picture(
+            name=f"demo-dashboard-{name}",
+            service="bi",
+            path=f"/superset/dashboard/{dashboard}/",
+            ready=_CHARTS,
+            size=(1280, 1500),
+        )
+        for name, dashboard in (("retail", "retail"), ("flights", "flights"), ("runs", "operations"))
     ),
     Picture(
         name="demo-notebook",
