@@ -222,27 +222,25 @@ class Airflow(Service):
 
     def _pools(self) -> Job:
         pools = File(path=f"{ETC}/pools.json", content=json.dumps(self.settings.pools, indent=1) + "\n")
-        script = File(path=f"{ETC}/pools.py", content=render("airflow/pools.py"))
-        return Job(
-            name="pools",
-            image="airflow",
-            command=("python", script.path, pools.path, f"{RUN}/database"),
-            user=_UID,
-            files=(*self._database_files(), pools, script),
-            limits=Limits(memory_mib=128, cpus=self.settings.cpus),
-        )
+        return self._database_job("pools", "pools.py", pools, memory_mib=128)
 
     def _rotate(self) -> Job:
         keys = File(path=f"{RUN}/fernet", content=self._keys, secret=True)
-        script = File(path=f"{ETC}/rotate_fernet.py", content=render("airflow/rotate_fernet.py"))
+        return self._database_job("fernet", "rotate_fernet.py", keys, memory_mib=256, timeout_s=600)
+
+    def _database_job(
+        self, name: str, program: str, given: File, *, memory_mib: int, timeout_s: int = 300
+    ) -> Job:
+        """Runs a program of ours on a file and the database."""
+        script = File(path=f"{ETC}/{program}", content=render(f"airflow/{program}"))
         return Job(
-            name="fernet",
+            name=name,
             image="airflow",
-            command=("python", script.path, keys.path, f"{RUN}/database"),
+            command=("python", script.path, given.path, f"{RUN}/database"),
             user=_UID,
-            files=(*self._database_files(), keys, script),
-            limits=Limits(memory_mib=256, cpus=self.settings.cpus),
-            timeout_s=600,
+            files=(*self._database_files(), given, script),
+            limits=Limits(memory_mib=memory_mib, cpus=self.settings.cpus),
+            timeout_s=timeout_s,
         )
 
     def _dags(self, instances: Sequence[pulumi.Output[str]]) -> Job:
