@@ -210,16 +210,7 @@ def _kafka(connection: KafkaConnection) -> tuple[str, Entry]:
 
 def _kafka_user(connection: KafkaConnection) -> Entry:
     # The hooks hand the extra field to librdkafka as it is.
-    extra = {
-        "bootstrap.servers": connection.bootstrap,
-        "security.protocol": connection.security_protocol,
-        "sasl.mechanism": connection.sasl_mechanism,
-        "sasl.username": connection.user,
-        "sasl.password": connection.password,
-        "ssl.ca.location": CA,
-        "group.id": connection.group,
-    }
-    return {"conn_type": "kafka", "extra": extra}
+    return {"conn_type": "kafka", "extra": {**connection.librdkafka(CA), "group.id": connection.group}}
 
 
 def _presto(connection: Connection) -> tuple[str, Entry]:

@@ -75,6 +75,17 @@ class KafkaConnection(Connection):
             )
         )
 
+    def librdkafka(self, ca: str) -> dict[str, pulumi.Input[str]]:
+        """Settings of clients made with librdkafka; ``ca`` is the file with the CA's certificate."""
+        return {
+            "bootstrap.servers": self.bootstrap,
+            "security.protocol": self.security_protocol,
+            "sasl.mechanism": self.sasl_mechanism,
+            "sasl.username": self.user,
+            "sasl.password": self.password,
+            "ssl.ca.location": ca,
+        }
+
     def as_output(self) -> dict[str, pulumi.Input[object]]:
         """The connection as a stack output; a URI means nothing to Kafka's clients."""
         return {

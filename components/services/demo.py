@@ -23,7 +23,7 @@ from components.demo_settings import (
 )
 from components.kafka_settings import KafkaConnection
 from components.problems import Problem
-from components.service import TLS_FOLDER, Demand, Login, Need, Service, ca_file, dns_name
+from components.service import Demand, Login, Need, Service, ca_file, dns_name
 from components.settings import Settings
 from components.workload import File, Job, Limits, Probe, Workload
 
@@ -98,23 +98,16 @@ class Demo(Service):
             "orders_per_minute": settings.orders_per_minute,
             "topic": TOPIC,
         }
-        kafka = self._kafka
-        broker = {
-            "bootstrap.servers": kafka.bootstrap,
-            "security.protocol": kafka.security_protocol,
-            "sasl.mechanism": kafka.sasl_mechanism,
-            "sasl.username": kafka.user,
-            "sasl.password": kafka.password,
-            "ssl.ca.location": f"{TLS_FOLDER}/ca.crt",
-        }
+        ca = ca_file(self.trusted)
+        broker = self._kafka.librdkafka(ca.path)
         return Workload(
             name=_SIMULATOR,
             image="demo",
             command=(_PYTHON, "-m", "sources", "simulate"),
             user=_UID,
-            env={"PGSSLROOTCERT": f"{TLS_FOLDER}/ca.crt"},
+            env={"PGSSLROOTCERT": ca.path},
             files=(
-                ca_file(self.trusted),
+                ca,
                 File(path=f"{_ETC}/plan.json", content=json.dumps(plan, indent=1) + "\n"),
                 File(path=f"{_RUN}/database", content=self._shop.uri, secret=True),
                 File(path=f"{_RUN}/kafka.json", content=_json(broker), secret=True),
