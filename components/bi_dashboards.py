@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
+from components.folders import is_folder
 from components.problems import PathPart, Problem, dotted, from_validation, nearest, shown
 from components.settings_types import Int, Line, Model, Text
 
@@ -202,7 +203,7 @@ def problems(folders: Sequence[str], data_sources: Collection[str]) -> Iterator[
         if name in folders[:index]:
             yield Problem(path, f"{shown(name)} stands here a second time - remove it")
             continue
-        if not _is_folder(Path(name)):
+        if not is_folder(Path(name)):
             yield Problem(path, f"no folder {shown(name)} - give a path relative to Pulumi.yaml")
             continue
         for file in _files(Path(name)):
@@ -221,13 +222,6 @@ def problems(folders: Sequence[str], data_sources: Collection[str]) -> Iterator[
             ("dashboards_folders",),
             f"definitions of {size // 1024} KiB, more than {_LIMIT_KIB} - move long queries into views",
         )
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
 
 
 def _of_name(file: Path, known: dict[str, Path]) -> Iterator[str]:

@@ -11,9 +11,17 @@ Wanted = Callable[[PurePath], bool]
 """Whether a file is taken, by its path below the folder."""
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there that one may look into."""
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long for the file system, a parent one may not enter
+        return False
+
+
 def files(folder: Path, wanted: Wanted) -> list[Path]:
     """The files of a folder and those below it; none where there is no folder."""
-    found = folder.rglob("*") if _is_folder(folder) else ()
+    found = folder.rglob("*") if is_folder(folder) else ()
     return sorted(path for path in found if wanted(path.relative_to(folder)) and path.is_file())
 
 
@@ -40,7 +48,7 @@ def problems(
         if folder in folders[:index]:
             yield Problem(path, f"{shown(folder)} stands here a second time - remove it")
             continue
-        if not _is_folder(Path(folder)):
+        if not is_folder(Path(folder)):
             if folder != may_lack:
                 yield Problem(path, f"no folder {shown(folder)} - give a path relative to Pulumi.yaml")
             continue
@@ -54,10 +62,3 @@ def problems(
                 yield Problem(path, f"{file} cannot be read as UTF-8 text: {error}")
     if size > limit_kib * 1024:
         yield Problem((field,), f"{size // 1024} KiB in all, more than {limit_kib} - {advice}")
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name too long for the file system, a parent one may not enter
-        return False

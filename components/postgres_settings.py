@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from components.checks import duplicates
+from components.folders import is_folder
 from components.problems import PathPart, Problem, nearest, shown
 from components.service import Demand
 from components.settings import ServiceSettings
@@ -280,7 +281,7 @@ def _parameters(settings: PostgresSettings) -> Iterator[Problem]:
 
 def _init_sql(settings: PostgresSettings, databases: Sequence[str]) -> Iterator[Problem]:
     folder = settings.init_folder
-    if not _is_folder(folder):
+    if not is_folder(folder):
         if settings.init_sql is not None:
             yield Problem(
                 ("init_sql",), f"no folder {shown(settings.init_sql)} - give a path relative to Pulumi.yaml"
@@ -304,13 +305,6 @@ def _init_sql(settings: PostgresSettings, databases: Sequence[str]) -> Iterator[
                 file.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 yield Problem(("init_sql",), f"{file} cannot be read as UTF-8 text: {error}")
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name too long for the file system, a parent one may not enter
-        return False
 
 
 def init_files(folder: Path, database: str) -> list[Path]:
