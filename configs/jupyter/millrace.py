@@ -100,32 +100,18 @@ def _database(name: str) -> dict:
 def presto(catalog: str | None = None, schema: str | None = None):
     """A DB-API connection to Trino or Presto, whichever runs."""
     about = connection("presto")
+    where = {name: about[name] for name in ("host", "port", "user")}
+    where |= {"catalog": catalog, "schema": schema, "http_scheme": "https"}
+    login = (about["user"], about["password"])
     if about["scheme"] == "presto":
         import prestodb
 
-        made = prestodb.dbapi.connect(
-            host=about["host"],
-            port=about["port"],
-            user=about["user"],
-            catalog=catalog,
-            schema=schema,
-            http_scheme="https",
-            auth=prestodb.auth.BasicAuthentication(about["user"], about["password"]),
-        )
+        made = prestodb.dbapi.connect(**where, auth=prestodb.auth.BasicAuthentication(*login))
         made._http_session.verify = _CA
         return made
     import trino
 
-    return trino.dbapi.connect(
-        host=about["host"],
-        port=about["port"],
-        user=about["user"],
-        catalog=catalog,
-        schema=schema,
-        http_scheme="https",
-        auth=trino.auth.BasicAuthentication(about["user"], about["password"]),
-        verify=_CA,
-    )
+    return trino.dbapi.connect(**where, auth=trino.auth.BasicAuthentication(*login), verify=_CA)
 
 
 def presto_engine(catalog: str | None = None, schema: str | None = None):
