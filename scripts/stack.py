@@ -78,21 +78,7 @@ def _open(stack: str) -> None:
     Raises:
         SetupError: Pulumi can't, in its own words.
     """
-    done = subprocess.run(
-        [
-            pulumi_cli.COMMAND,
-            "stack",
-            "select",
-            "--create",
-            stack,
-            "--non-interactive",
-            *_provider_options(stack),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    done = _run("stack", "select", "--create", stack, "--non-interactive", *_provider_options(stack))
     if done.returncode:
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()] or ["no message"]
         raise SetupError(f"stack {stack}: Pulumi could not open it: {lines[-1].removeprefix('error: ')}")
@@ -139,14 +125,18 @@ def _init(stack: str) -> None:
     say("stack", f"{stack} created")
 
 
-def _pulumi(*arguments: str) -> None:
-    done = subprocess.run(
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [pulumi_cli.COMMAND, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
     )
+
+
+def _pulumi(*arguments: str) -> None:
+    done = _run(*arguments)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         raise SetupError(f"pulumi {' '.join(arguments)}: {lines[-1].removeprefix('error: ')}")
