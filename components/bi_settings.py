@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from components import bi_dashboards
+from components import bi_dashboard_problems, bi_dashboards
 from components.postgres_settings import Database, DatabaseAccess
 from components.presto_catalogs import names
 from components.presto_settings import QueryAccess
@@ -111,4 +111,4 @@ def problems(settings: BiSettings, demands: Sequence[Demand], platform: Settings
         yield Problem(
             ("cache_s",), f"has no meaning for {settings.engine}, which has a setting of its own - remove it"
         )
-    yield from bi_dashboards.problems(settings.dashboards_folders, data_source_ids(platform))
+    yield from bi_dashboard_problems.problems(settings.dashboards_folders, data_source_ids(platform))

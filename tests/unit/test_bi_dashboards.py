@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from components.bi_dashboards import dashboards, problems
+from components.bi_dashboard_problems import problems
+from components.bi_dashboards import dashboards
 from components.settings import SettingsError, load
 from tests.unit.dashboard_sample import SHOP, write
 from tests.unit.graph import platform
