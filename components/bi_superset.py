@@ -156,7 +156,7 @@ def _setup(bi: Bi, common: tuple[File, ...]) -> Job:
             ca_file(bi.trusted),
             *(
                 File(path=f"{_FOLDER}/{name}", content=render(f"bi/{name}"))
-                for name in ("superset_setup.py", "superset_dashboards.py")
+                for name in ("superset_setup.py", "superset_dashboards.py", "superset_charts.py")
             ),
             File(path=f"{_FOLDER}/dashboards.json", content=bi.settings.dashboards_file()),
             File(path=f"{_SECRETS}/setup.json", content=_wanted(bi), secret=True),

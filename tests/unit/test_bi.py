@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
@@ -277,6 +279,19 @@ def test_superset_starts_on_migrated_metadata_and_metabase_is_set_up_running() -
     superset, metabase = made(), made("metabase")
     assert superset.named("bi-setup").urn in superset.waits_for(superset.container("bi"))
     assert metabase.named("bi-ready").urn in metabase.waits_for(metabase.named("bi-setup"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_setup_job_has_every_script_that_another_one_imports(engine: str) -> None:
+    scripts = {file.stem: file for file in Path("configs/bi").glob("*.py")}
+    sent = {PurePath(file["path"]).stem for file in made(engine).named("bi-setup").get("files")} & {*scripts}
+    imported = {
+        name
+        for script in sent
+        for name in re.findall(r"^(?:from|import) (\w+)", scripts[script].read_text(), re.MULTILINE)
+    }
+    assert imported & {*scripts} <= sent
+    assert f"{engine}_dashboards" in imported
 
 
 @pytest.mark.parametrize("engine", ENGINES)

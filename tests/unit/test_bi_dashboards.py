@@ -36,7 +36,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-superset = script("superset_dashboards")
+superset = script("superset_charts")
 
 
 def mistakes(folder: Path, text: str, name: str = "shop.yaml") -> list[str]:
