@@ -2,72 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import itertools
 import json
 import re
 import subprocess
 import sys
-from functools import cache
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
-from fake_docker import FakeDocker
-from fake_services import FAKES
-from graph import PLANTED, Graph, Node, bare, plain_texts, platform, run
-from millrace.engine import Engine, EngineError, HostSettings
+from graph import PLANTED, Graph, Node, bare, plain_texts
+from graph_sample import ALONE, LETSENCRYPT, OTHERS, STACK_FILE, fake, label, made, real
 
 from components.checks import needs_of
 from components.settings import load
-from components.targets import docker_hooks
 
-FAKE: dict[str, Any] = {
-    "database": {"roles": [{"name": "reader"}], "loopback_port": 15432},
-    "big_store": {"memory_mib": 256, "cpus": 0.5},
-    "app": {"replicas": 2},
-}
-CA = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
-KEY = f"-----BEGIN PRIVATE KEY-----\n{PLANTED}\n-----END PRIVATE KEY-----\n"
 CONTAINER = "docker:index/container:Container"
-STACK_FILE = Path(__file__).resolve().parents[2] / "Pulumi.dev.yaml"
-
-
-@cache
-def _made(text: str, real: bool, stack: str) -> Graph:
-    return platform(json.loads(text), services=None if real else FAKES, stack=stack)
-
-
-def fake(stack: str = "test", **values: Any) -> Graph:
-    """The fake platform with some settings changed; the same one is built once."""
-    return _made(json.dumps({**FAKE, **values}), False, stack)
-
-
-def real(**values: Any) -> Graph:
-    """The platform of the development stack with some settings changed."""
-    config = yaml.safe_load(STACK_FILE.read_text())["config"]
-    own = {key.removeprefix("millrace:"): value for key, value in config.items()}
-    return _made(json.dumps({**own, **values}), True, "test")
-
-
-# Settings that do not concern each other share one platform: each takes a while to build.
-OTHERS: dict[str, Any] = {
-    "time_zone": "Europe/Berlin",
-    "network": {"pool": "172.30.0.0/16"},
-    "protect_data": True,
-    # Its certificates are kept in a volume that is never protected.
-    "tls": {"mode": "letsencrypt", "email": "ops@example.org", "server": "https://acme.example.org/d"},
-    "target": {"host": "ssh://u@h:22", "ssh_options": ["-i", "~/.ssh/deploy"]},
-}
-MIRROR: dict[str, Any] = {
-    "images": "upstream",
-    "registry": {"mirror": "r.example:5000/hub", "username": "u", "password": PLANTED},
-}
-ALONE = json.dumps({"database": {}, "app": {}})
-LETSENCRYPT = OTHERS["tls"]
 GRAPHS = {
     "fake": lambda: fake(),
     "fake, traefik": lambda: fake(proxy={"engine": "traefik"}),
@@ -81,13 +31,6 @@ GRAPHS = {
 @pytest.fixture(params=GRAPHS)
 def graph(request: pytest.FixtureRequest) -> Graph:
     return GRAPHS[request.param]()
-
-
-def label(node: Node, name: str) -> str:
-    labels = node.get("labels")
-    if isinstance(labels, list):
-        labels = {entry["label"]: entry["value"] for entry in labels}
-    return str(labels[f"dev.millrace.{name}"])
 
 
 def networks(node: Node) -> set[str]:
@@ -277,19 +220,6 @@ def test_outputs() -> None:
     assert connection["jdbc_url"] == "jdbc:postgresql://database:5432/app"
 
 
-def test_a_registry_password_is_secret() -> None:
-    graph = fake(**MIRROR)
-    for node in graph.of("millrace:docker:Image"):
-        assert PLANTED in node.get("password")
-    assert all(PLANTED not in text for node in graph.nodes for text in plain_texts(node.inputs))
-
-
-def test_a_registry_password_is_for_that_registry_only() -> None:
-    graph = fake(**MIRROR, database={"image": "elsewhere.example/hub/postgres:15"})
-    assert graph.named("image-postgres-custom").get("password") is None
-    assert graph.named("image-nginx-upstream").get("password")
-
-
 # -- order
 
 
@@ -400,147 +330,11 @@ def test_only_the_proxy_publishes(graph: Graph) -> None:
 def test_a_loopback_port_is_bound_only_when_asked_for() -> None:
     (port,) = fake().container("database").get("ports")
     assert (port["ip"], port["external"], port["internal"]) == ("127.0.0.1", 15432, 5432)
-    assert _made(ALONE, False, "test").container("database").get("ports") is None
+    assert made(ALONE, False, "test").container("database").get("ports") is None
 
 
 def test_networks_come_from_the_pool() -> None:
     assert {node.get("pool") for node in fake(**OTHERS).of("millrace:docker:Network")} == {"172.30.0.0/16"}
-
-
-def test_package_mirrors_reach_every_build() -> None:
-    mirrors = {
-        "apt": "https://apt.example",
-        "pypi": "https://pypi.example/simple",
-        "go": "https://go.example",
-        "maven": "https://maven.example",
-    }
-    graph = fake(**OTHERS, package_mirrors=mirrors)
-    builds = [node.get("args") for node in graph.of("millrace:docker:Image")]
-    assert builds
-    for build in builds:
-        given = {k: v for k, v in build.items() if k not in ("BASE", "GO_BUILD")}
-        assert given == {
-            "APT_MIRROR": "https://apt.example",
-            "PIP_INDEX_URL": "https://pypi.example/simple",
-            "GOPROXY": "https://go.example",
-            "MAVEN_MIRROR": "https://maven.example",
-        }
-
-
-# -- rotation
-
-
-def changed(before: Graph, after: Graph) -> set[str]:
-    """Names of custom resources whose inputs differ."""
-    old = {node.urn: node for node in before.nodes}
-    assert old.keys() == {node.urn for node in after.nodes}
-    return {node.name for node in after.nodes if bare(dict(node.inputs)) != bare(dict(old[node.urn].inputs))}
-
-
-def test_rotation_changes_one_password_and_what_uses_it() -> None:
-    assert changed(fake(), fake(rotation={"database/app": "2"})) == {
-        "credential-database-app-password",
-        "database-roles",
-        "app-1",
-        "app-2",
-        "app-migrate",
-    }
-    assert changed(fake(), fake(rotation={"database/reader": "2"})) == {
-        "credential-database-reader-password",
-        "database-roles",
-    }
-
-
-def test_the_same_rotation_changes_nothing() -> None:
-    assert changed(fake(rotation={"database/app": "2"}), _made_again()) == set()
-
-
-def _made_again() -> Graph:
-    return platform({**FAKE, "rotation": {"database/app": "2"}}, services=FAKES)
-
-
-def test_rotation_of_all() -> None:
-    passwords = {node.name for node in fake().of("random:index/randomPassword:RandomPassword")}
-    assert passwords <= changed(fake(), fake(rotation={"all": "2"}))
-    both = changed(fake(rotation={"all": "2"}), fake(rotation={"all": "2", "users/ada": "3"}))
-    assert both == {"credential-users-ada-password", "proxy"}
-
-
-def test_every_credential_of_the_real_services_is_declared_and_rotates() -> None:
-    graph = real()
-    credentials = bare(graph.outputs["credentials"])
-    ids = [f"{owner}/{name}" for owner, own in credentials.items() for name in own]
-    passwords = {n.name for n in graph.of("random:index/randomPassword:RandomPassword")}
-    rotated = changed(graph, real(rotation=dict.fromkeys(ids, "2"))) & passwords
-    assert {name for name in rotated if name.endswith("-password")} == {
-        f"credential-{id_.replace('/', '-').replace('_', '-')}-password" for id_ in ids
-    }
-
-
-# -- a changed setting touches only what depends on it
-
-
-def test_a_changed_limit_touches_its_container_alone() -> None:
-    assert changed(fake(), fake(big_store={"memory_mib": 512, "cpus": 0.5})) == {"big-store"}
-
-
-def test_another_service_touches_nothing_but_the_proxy() -> None:
-    alone = _made(ALONE, False, "test")
-    more = _made(json.dumps({"database": {}, "app": {}, "big_store": {}}), False, "test")
-    old = {node.urn: node for node in alone.nodes}
-    touched = {n.name for n in more.nodes if n.urn in old and n.inputs != old[n.urn].inputs}
-    assert touched <= {"proxy", "portal"}
-
-
-# -- images
-
-
-def image(graph: Graph, container: str) -> Node:
-    node = graph.container(container)
-    (found,) = [n for n in graph.of("millrace:docker:Image") if n.urn in node.depends_on]
-    return found
-
-
-def test_built_images() -> None:
-    graph = fake()
-    postgres = image(graph, "database")
-    assert postgres.get("dockerfile") == "postgres/Dockerfile"
-    assert postgres.get("context") == "images"
-    assert set(postgres.get("folders")) == {"postgres", "common", "ca"}
-    assert postgres.get("args")["BASE"].startswith("millrace/base:")
-    assert graph.named("image-base").urn in postgres.depends_on
-    for node in graph.of("millrace:docker:Image"):
-        assert re.fullmatch(r"millrace/[a-z-]+:[\w.-]+-[0-9a-f]{12}", node.get("reference"))
-
-
-def test_upstream_images() -> None:
-    graph = fake(images="upstream")
-    images = {node.name: node.get("reference") for node in graph.of("millrace:docker:Image")}
-    assert all(name.endswith("-upstream") for name in images)
-    assert re.fullmatch(r"(docker.io/library/)?postgres:[\w.-]+", images["image-postgres-upstream"])
-    for reference in images.values():
-        tag = reference.rpartition("/")[2].partition(":")[2]
-        assert tag not in ("", "latest"), reference
-    assert not any(node.get("dockerfile") for node in graph.of("millrace:docker:Image"))
-
-
-def test_a_registry_mirror_serves_all_upstream_images() -> None:
-    graph = fake(**MIRROR)
-    images = {node.name: node.get("reference") for node in graph.of("millrace:docker:Image")}
-    assert all(reference.startswith("r.example:5000/hub/") for reference in images.values())
-    assert images["image-postgres-upstream"].startswith("r.example:5000/hub/library/postgres:")
-
-
-def test_a_service_may_have_its_own_source_or_image() -> None:
-    graph = fake(
-        big_store={"images": "upstream"},
-        database={"image": "r.example/postgres@sha256:" + "0" * 64},
-    )
-    assert image(graph, "big-store").get("dockerfile") is None
-    assert image(graph, "database").get("reference").startswith("r.example/postgres@sha256:")
-    assert image(graph, "app-1").get("dockerfile")
-    (job,) = [node for node in graph.jobs if node.name == "database-roles"]
-    assert job.get("image") == graph.container("database").get("image")
 
 
 # -- data
@@ -560,60 +354,6 @@ def test_nothing_but_its_name_replaces_a_volume(graph: Graph) -> None:
         assert node.inputs.keys() - set(node.ignored) == {"name"}
 
 
-# -- hosts
-
-
-def pem_files(folder: Path) -> dict[str, str]:
-    for name, content in {"ca": CA, "certificate": CA, "key": KEY}.items():
-        (folder / name).write_text(content)
-    return {name: str(folder / name) for name in ("ca", "certificate", "key")}
-
-
-def test_an_engine_over_tcp_is_given_tls_material(tmp_path: Path) -> None:
-    graph = platform({**FAKE, "target": {"host": "tcp://h:2376", **pem_files(tmp_path)}}, services=FAKES)
-    for provider in (graph.named("docker-engine"), graph.named("docker-engine-extras")):
-        assert provider.get("host") == "tcp://h:2376"
-        assert provider.get("caMaterial") == CA
-        assert provider.get("certMaterial") == CA
-        assert provider.get("keyMaterial") == KEY
-        assert all(PLANTED not in text for text in plain_texts(provider.inputs))
-
-
-def test_an_engine_over_ssh_shares_one_connection() -> None:
-    graph = fake(**OTHERS)
-    for provider in (graph.named("docker-engine"), graph.named("docker-engine-extras")):
-        options = provider.get("sshOpts") or provider.get("sshOptions")
-        options = json.loads(options) if isinstance(options, str) else options
-        assert provider.get("host") == "ssh://u@h:22"
-        assert "ControlMaster=auto" in options
-        assert "BatchMode=yes" in options
-        assert options.index("-i") + 1 == options.index("~/.ssh/deploy")
-        assert "StrictHostKeyChecking=yes" in options
-
-
-def test_a_local_engine_gets_no_options() -> None:
-    provider = fake().named("docker-engine")
-    assert {key for key in provider.inputs if provider.get(key) is not None} <= {"host", "version"}
-
-
-# -- extra CAs
-
-
-def test_a_ca_bundle_goes_where_something_calls_out(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text(CA)
-    graph = platform({**FAKE, "ca_bundle": str(tmp_path / "ca.pem")}, services=FAKES)
-    with_bundle = {n.name for n in graph.containers if "ca-bundle.crt" in json.dumps(bare(dict(n.inputs)))}
-    assert with_bundle == {"app-1", "app-2"}
-    assert [n.name for n in graph.jobs if "ca-bundle.crt" in json.dumps(bare(dict(n.inputs)))] == [
-        "app-migrate"
-    ]
-    (upload,) = [u for u in graph.container("app-1").get("uploads") if u["file"].endswith("ca-bundle.crt")]
-    assert upload["permissions"] == "0444"
-    assert "MA==" in upload["content"]
-    assert upload["content"].count("BEGIN CERTIFICATE") > 50
-    assert "ca-bundle" not in json.dumps([bare(dict(n.inputs)) for n in fake().nodes])
-
-
 # -- what is imported
 
 
@@ -628,43 +368,3 @@ def test_only_the_sdks_in_use_are_imported() -> None:
     ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     sdks = {name for name in ran.stdout.split() if re.fullmatch(r"pulumi_\w+", name)}
     assert sdks == {"pulumi_docker", "pulumi_random", "pulumi_tls"}
-
-
-# -- what an interrupted update left
-
-
-@pytest.mark.parametrize(
-    ("owner", "removed"),
-    [
-        (("millrace/test", "1a"), True),
-        (("millrace/other", "1a"), False),
-        (("millrace/test", "2b"), False),  # another checkout's stack of this name
-        (None, False),
-    ],
-)
-def test_a_leftover_container_is_removed_when_it_is_ours(
-    owner: tuple[str, str] | None, removed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    docker = FakeDocker()
-    leftover = docker.add("millrace-test-web")
-    keys = ("dev.millrace.stack", "dev.millrace.identity")
-    leftover.labels = dict(zip(keys, owner, strict=True)) if owner else {}
-    engine = Engine(HostSettings(host="unix:///nowhere.sock"))
-    engine._client = docker
-    monkeypatch.setattr(docker_hooks, "engine", lambda *_: engine)
-    made: list[docker_hooks.DockerHooks] = []
-    run(lambda: made.append(docker_hooks.DockerHooks({"host": "unix:///nowhere.sock"})))
-    labels = [
-        {"label": key, "value": value} for key, value in zip(keys, ("millrace/test", "1a"), strict=True)
-    ]
-
-    def before(name: str) -> None:
-        args = SimpleNamespace(new_inputs={"name": name, "labels": labels})
-        asyncio.run(made[0].of_container.before_create[0].callback(args))
-
-    before("millrace-test-none")
-    with (
-        contextlib.nullcontext() if removed else pytest.raises(EngineError, match="not of this stack's state")
-    ):
-        before("millrace-test-web")
-    assert (docker.by_id == {}) is removed
