@@ -1,7 +1,11 @@
-"""Fixtures of the unit tests: which services there are, and a fixed, repeatable search of hypothesis."""
+"""Fixtures of the unit tests: which services there are, a console as at the start of a script.
+
+The search of hypothesis is fixed and repeatable.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from hypothesis import HealthCheck, settings
 import components.services
 from components.service import Service
 from components.settings import settings_model
+from scripts import console
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,3 +49,9 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, type[Service]]]
     yield found
     monkeypatch.undo()
     settings_model.cache_clear()
+
+
+@pytest.fixture
+def fresh_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step of the scripts has failed yet."""
+    monkeypatch.setattr(console, "_cancelled", threading.Event())
