@@ -2,119 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
-import graph as graphs
 import pytest
-from google.protobuf.struct_pb2 import Struct
-from graph import Graph, Node, platform
+from policy_sample import SECRET, STRICT, container, everything, found, image, resource
 
-from components.services import registry
 from policies.data import LABEL_DATA
 from policies.pack import RULES
-from policies.rules import CONTAINER, IMAGE, JOB, NETWORK, REMOTE_IMAGE, VOLUME, Resource, Stack, stack_of
-from policies.secrecy import leaks
-from policies.values import UNKNOWN, Secret, bare, dotted, from_struct
-from tests.integration.services import resolved
-
-STRICT = Stack(production=True, digests=True)
-SECRET = "correct-horse-battery"
-SIGNATURE = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
-
-
-def found(resource: Resource, stack: Stack = STRICT) -> dict[str, list[str]]:
-    """What is wrong with a resource, by rule."""
-    wrong = {
-        rule.name: list(rule.check(resource, stack))
-        for rule in RULES
-        if rule.types is None or resource.type in rule.types
-    }
-    return {name: texts for name, texts in wrong.items() if texts}
-
-
-def marked(value: Any) -> Any:
-    """What the graph recorded, with the marks as the pack has them."""
-    if isinstance(value, graphs.Secret):
-        return Secret(marked(value.value))
-    if isinstance(value, Mapping):
-        return {key: marked(inner) for key, inner in value.items()}
-    if isinstance(value, str) and value.startswith("sha256:"):
-        return f"sha256:{'0' * 64}"  # the mock engine's ids are no hashes
-    return [marked(inner) for inner in value] if isinstance(value, list) else value
-
-
-def resource(node: Node) -> Resource:
-    return Resource(
-        type=node.type, name=node.name, urn=node.urn, props=marked(node.inputs), protect=node.protect
-    )
-
-
-@cache
-def everything() -> Graph:
-    return platform({"protect_data": True, **resolved(registry())})
-
-
-def container(name: str = "postgres", **changes: Any) -> Resource:
-    own = resource(everything().container(name))
-    return replace(own, props={**own.props, **changes})
+from policies.rules import JOB, NETWORK, REMOTE_IMAGE, VOLUME, Resource, Stack
+from policies.values import UNKNOWN, Secret
 
 
 def job(**changes: Any) -> Resource:
     own = resource(everything().one(JOB, "postgres-setup"))
     return replace(own, props={**own.props, **changes})
-
-
-def image(**changes: Any) -> Resource:
-    return Resource(type=IMAGE, name="image-x", props={"title": "x", **changes})
-
-
-# -- the platform itself keeps all rules
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {},
-        {"protect_data": True, **resolved(registry())},
-        {"protect_data": True, "proxy": {"engine": "traefik"}, "kafka": {"brokers": 3}, "postgres": {}},
-        {"domain": "data.acme.org", "tls": {"mode": "letsencrypt", "email": "a@b.org"}},
-        {
-            "domain": "data.acme.org",
-            "tls": {"email": "a@b.org"},
-            "target": {
-                "kind": "digitalocean",
-                "region": "fra1",
-                "ssh_networks": ["203.0.113.7"],
-                "object_store": {},
-            },
-            "protect_data": True,
-            "object_store": {},
-            "spark": {},
-        },
-    ],
-    ids=["proxy", "everything", "traefik", "acme", "spaces"],
-)
-def test_the_platform_keeps_all_rules_in_production_too(values: dict[str, Any]) -> None:
-    wrong = {node.name: texts for node in platform(values).nodes if (texts := found(resource(node)))}
-    assert wrong == {}
-
-
-def test_official_images_keep_all_rules_but_that_of_digests() -> None:
-    made = platform({"images": "upstream", "postgres": {}, "object_store": {}, "protect_data": True})
-    wrong = {node.name: texts for node in made.nodes if (texts := found(resource(node)))}
-    assert {name for texts in wrong.values() for name in texts} == {"image-pinned"}
-    assert "image-postgres-upstream" in wrong
-    assert "image-minio-upstream" not in wrong
-    without = replace(STRICT, digests=False)
-    assert all(not found(resource(node), without) for node in made.nodes)
-
-
-def test_nothing_secret_of_the_platform_stands_in_plain_elsewhere() -> None:
-    assert list(leaks(map(resource, everything().nodes))) == []
 
 
 # -- each rule broken: the resource, the rule, a part of the message
@@ -402,107 +304,3 @@ def test_the_socket_is_for_services_that_the_stack_file_names() -> None:
     wrong = container(volumes=host_volume("/var/run/docker.sock"))
     assert found(wrong, replace(STRICT, docker_socket=frozenset(["kafka"]))) != {}
     assert found(wrong, replace(STRICT, docker_socket=frozenset(["postgres"]))) == {}
-
-
-@pytest.mark.parametrize(
-    ("name", "own", "production", "digests"),
-    [
-        ("dev", None, False, False),
-        ("prod", None, True, True),
-        ("production", None, True, True),
-        ("prod", {"production": False}, False, False),
-        ("eu", {"production": True}, True, True),
-        ("prod", {"digests": False}, True, False),
-        ("dev", {"digests": True}, False, True),
-        ("prod", "broken", True, True),
-    ],
-)
-def test_production_goes_by_setting_then_by_name(
-    name: str, own: Any, production: bool, digests: bool
-) -> None:
-    config = {} if own is None else {"millrace:policies": own if isinstance(own, str) else json.dumps(own)}
-    stack = stack_of(name, config, frozenset())
-    assert (stack.production, stack.digests) == (production, digests)
-
-
-def test_secrets_of_the_configuration_are_known() -> None:
-    config = {
-        "millrace:registry": json.dumps({"mirror": "registry.acme.org", "password": SECRET}),
-        "other:token": "another-secret",
-        "other:plain": "not-a-secret",
-        "other:short": "abc",
-    }
-    secret = frozenset(["millrace:registry", "other:token", "other:short"])
-    stack = stack_of("dev", config, secret)
-    assert stack.secrets == {SECRET, "another-secret"}
-    assert SECRET not in repr(stack)
-    leaking = Resource(type="x:y:Z", name="z", props={"list": [{"text": f"password={SECRET};"}]})
-    (line,) = found(leaking, stack)["no-plain-secrets"]
-    assert "a secret of the stack's configuration in plain in list[0].text" in line
-    assert found(replace(leaking, props={"list": Secret([f"password={SECRET};"])}), stack) == {}
-    assert found(replace(leaking, props={"mirror": "registry.acme.org"}), stack) == {}
-
-
-def test_a_secret_of_one_resource_is_found_in_plain_at_another() -> None:
-    maker = Resource(
-        type="random:index/randomPassword:RandomPassword", name="p", props={"result": Secret(SECRET)}
-    )
-    user = Resource(type="x:y:Z", name="z", urn="urn::z", props={"args": ["-p", f"x={SECRET}"]})
-    ((urn, text),) = leaks([maker, user])
-    assert urn == "urn::z"
-    assert text.startswith("has a secret in plain in args[1] - mark it")
-    assert SECRET not in text
-    assert list(leaks([maker, replace(user, props={"args": Secret(["-p", SECRET])})])) == []
-    outputs = Resource(type="pulumi:pulumi:Stack", name="s", urn="urn::s", props={"password": SECRET})
-    assert [urn for urn, _ in leaks([maker, outputs])] == ["urn::s"]
-
-
-def test_public_and_short_values_are_no_secrets_even_when_marked() -> None:
-    maker = Resource(
-        type="x:y:Z", name="p", props={"a": Secret("short"), "b": Secret("-----BEGIN CERTIFICATE-----\nMII")}
-    )
-    user = Resource(type="x:y:Z", name="z", props={"a": "short", "b": "-----BEGIN CERTIFICATE-----\nMII"})
-    assert list(leaks([maker, user])) == []
-
-
-# -- values of the engine
-
-
-def struct(values: Mapping[str, Any]) -> Struct:
-    message = Struct()
-    message.update(dict(values))
-    return message
-
-
-def test_marks_of_secret_and_unknown_values_are_kept() -> None:
-    unknown = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-    values = from_struct(
-        struct({"a": {**SIGNATURE, "value": ["x", unknown]}, "b": [unknown, 1, None, True], "c": {"d": "e"}})
-    )
-    assert values == {"a": Secret(["x", UNKNOWN]), "b": [UNKNOWN, 1, None, True], "c": {"d": "e"}}
-    assert bare(values["a"]) == ["x", UNKNOWN]
-    assert "x" not in repr(values["a"])
-
-
-def test_paths_are_shown_as_one_writes_them() -> None:
-    assert dotted(("envs", 0)) == "envs[0]"
-    assert dotted(("a", "b", 1, "c")) == "a.b[1].c"
-
-
-def labels() -> Iterator[tuple[str, str]]:
-    for node in everything().of(VOLUME):
-        own = resource(node).labels
-        yield node.name, own.get(LABEL_DATA, "true")
-
-
-def test_volumes_that_can_be_made_again_say_so() -> None:
-    marks = dict(labels())
-    assert marks["postgres-data"] == "true"
-    assert marks["spark-scratch"] == "false"
-    protected = {node.name for node in everything().of(VOLUME) if node.protect}
-    assert {name for name, data in marks.items() if data == "true"} == protected
-
-
-def test_containers_jobs_and_volumes_have_the_types_the_rules_look_for() -> None:
-    types = {node.type for node in everything().nodes}
-    assert {CONTAINER, JOB, VOLUME, IMAGE} <= types
