@@ -96,6 +96,13 @@ def make_plain(folder: Path) -> Path:
     return place
 
 
+def make_lake(folder: Path) -> Path:
+    """Both tables."""
+    make_orders(folder)
+    make_plain(folder)
+    return folder
+
+
 def make_log(folder: Path, name: str, *commits: list[Mapping[str, Any]]) -> Path:
     """A table with these commits, whose data files nobody looks at."""
     log = folder / name / "_delta_log"
@@ -139,6 +146,33 @@ def client_of(tables: Mapping[str, config.Table], **settings: Any) -> TestClient
     values = {"predicate_hints": True, **settings}
     app = create_app(config.Settings(shares=shares, **values), Gate(recipients), LocalStorage(), lambda: None)
     return TestClient(app, raise_server_exceptions=False)
+
+
+def client_of_lake(folder: Path) -> TestClient:
+    """A client of a server that shares both tables, orders in three ways, and one that is not there."""
+    orders = str(folder / "orders")
+    return client_of(
+        {
+            "orders": config.Table("Orders", orders, id="id-1", history=True),
+            "recent": config.Table("recent", orders, history=True, start_version=2),
+            "newest": config.Table("newest", orders),
+            "plain": config.Table("plain", str(folder / "plain"), history=True),
+            "absent": config.Table("absent", str(folder / "absent"), history=True),
+        }
+    )
+
+
+def get(client: Any, path: str, who: str = "all", **more: Any) -> Any:
+    """The answer to a request of a recipient."""
+    return client.get(f"{PREFIX}{path}", headers={"Authorization": f"Bearer {TOKENS[who]}"}, **more)
+
+
+def error(answer: Any, status: int, code: str) -> str:
+    """The message of an answer that has to be this error."""
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"errorCode", "message"}
+    assert answer.json()["errorCode"] == code
+    return str(answer.json()["message"])
 
 
 class Asker:
