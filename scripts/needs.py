@@ -5,11 +5,12 @@ Runs in the project's Python environment: it takes the platform's own settings a
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import sys
 
+from components.digitalocean_prices import AS_OF
+from components.estimate_table import document
 from components.fit import judged
 from components.stack_file import read
 from scripts.versions import ROOT
@@ -18,18 +19,8 @@ from scripts.versions import ROOT
 def _main(stack: str) -> int:
     project = re.search(r"^name:\s*(\S+)", (ROOT / "Pulumi.yaml").read_text(), re.MULTILINE)
     settings = read(ROOT / f"Pulumi.{stack}.yaml")
-    found = judged(settings, project[1] if project else "", stack)
-    sums = {name: getattr(found, name) for name in ("memory_mib", "limit_mib", "disk_mb", "monthly_usd")}
-    host = dataclasses.asdict(found.host) if found.host else None
-    if host:
-        host = {key: host[key] for key in ("name", "memory_mib", "disk_mb")}
-    costs = [dataclasses.asdict(cost) for cost in found.costs]
-    lines = {"problems": list(found.problems), "warnings": list(found.warnings)}
-    if costs:
-        from components.digitalocean_prices import AS_OF
-
-        lines["prices_of"] = [str(AS_OF)]
-    print(json.dumps({**sums, "reserve_mib": found.reserve_mib, "host": host, "costs": costs, **lines}))
+    found = document(judged(settings, project[1] if project else "", stack))
+    print(json.dumps({**found, "prices_of": str(AS_OF)}))
     return 0
 
 

@@ -192,7 +192,7 @@ def _estimate(estimate: Mapping[str, Any] | None) -> str:
         lines.append(disk + free)
     if estimate.get("costs"):
         unknown = [cost["what"] for cost in estimate["costs"] if cost.get("monthly_usd") is None]
-        day = f", prices of {estimate['prices_of'][0]}" if estimate.get("prices_of") else ""
+        day = f", prices of {estimate['prices_of']}" if estimate.get("prices_of") else ""
         total = f"- Cost: {estimate['monthly_usd']:.2f} USD a month before tax{day}"
         parts = [
             f"{prose(cost['what'])} {cost['monthly_usd']:.2f}"
