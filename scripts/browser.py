@@ -8,7 +8,6 @@ import json
 import os
 import select
 import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scripts import packages
 from scripts.console import SetupError
+from scripts.https import connect
 
 _SECONDS = 20
 
@@ -147,10 +147,8 @@ class Browser:
 def server_key(host: str, port: int, ca: str) -> str:
     """Digest of the server's public key as Chromium takes it, once the CA has verified the server."""
     context = ssl.create_default_context(cadata=ca)
-    # Browsers know these names by themselves, the C library may not.
-    address = "127.0.0.1" if host.endswith(".localhost") else host
     with (
-        socket.create_connection((address, port), timeout=_SECONDS) as connection,
+        connect(host, port, _SECONDS) as connection,
         context.wrap_socket(connection, server_hostname=host) as tls,
     ):
         certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")

@@ -46,12 +46,14 @@ def trusting(ca: str) -> ssl.SSLContext:
     return context
 
 
-class _Connection(http.client.HTTPSConnection):
-    """Finds names below ``localhost`` on this machine, as browsers do; the C library may not know them."""
+def connect(host: str, port: int, timeout: float | None) -> socket.socket:
+    """Connect as browsers do: names below ``localhost`` are this machine; the C library may not know."""
+    return socket.create_connection(("127.0.0.1" if host.endswith(".localhost") else host, port), timeout)
 
+
+class _Connection(http.client.HTTPSConnection):
     def connect(self) -> None:
-        address = "127.0.0.1" if self.host.endswith(".localhost") else self.host
-        plain = socket.create_connection((address, self.port), timeout=self.timeout)
+        plain = connect(self.host, self.port, self.timeout)
         self.sock = self._own_context.wrap_socket(plain, server_hostname=self.host)
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
