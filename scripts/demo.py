@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from scripts import demo_result, pulumi_cli, up
+from scripts import stack as stack_module
 from scripts.console import SetupError, main, say
 from scripts.dag_runs import Airflow, Run, failure, follow, ready, short, who_may_run
 from scripts.data import switched_on
 from scripts.https import Site, UnreachableError, trusting
 from scripts.stack import file_of
-from scripts.versions import ROOT
 
 DAGS = ("demo_flights", "demo_retail")
 
@@ -72,9 +70,7 @@ def outputs_of(stack: str) -> dict[str, Any] | None:
     """
     if not pulumi_cli.COMMAND.exists():
         return None
-    command = [str(pulumi_cli.COMMAND), "stack", "output", "--json", "--show-secrets", "--stack", stack]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    outputs: dict[str, Any] = json.loads(answer.stdout or "{}") if answer.returncode == 0 else {}
+    outputs = stack_module.outputs(stack) or {}
     connections = outputs.get("connections", {})
     if "demo" not in connections:
         return None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from scripts import pulumi_cli
+from scripts import stack
 from scripts.browser import Browser, server_key
 from scripts.console import SetupError, main, say
 from scripts.versions import ROOT
@@ -148,15 +147,6 @@ PICTURES = (
 )
 
 
-def _outputs(stack: str) -> dict[str, Any]:
-    command = [str(pulumi_cli.COMMAND), "stack", "output", "--json", "--show-secrets", "--stack", stack]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if answer.returncode:
-        raise SetupError(f"stack {stack}: bring it up first")
-    outputs: dict[str, Any] = json.loads(answer.stdout)
-    return outputs
-
-
 def take(browser: Browser, picture: Picture, url: str) -> bytes:
     """The picture as PNG; ``url`` is the service's address.
 
@@ -241,7 +231,9 @@ def _main() -> int:
     names = [picture.name for picture in PICTURES]
     parser.add_argument("--only", action="append", choices=names, default=[], help="one picture; repeatable")
     arguments = parser.parse_args()
-    outputs = _outputs(arguments.stack)
+    outputs = stack.outputs(arguments.stack)
+    if outputs is None:
+        raise SetupError(f"stack {arguments.stack}: bring it up first")
     parts = urlsplit(outputs["urls"]["portal"]["url"])
     key = server_key(str(parts.hostname), parts.port or 443, outputs["ca_certificate"])
     login = (USER, outputs["credentials"]["users"][USER])

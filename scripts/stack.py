@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from scripts import pulumi_cli
 from scripts.console import SetupError, say
@@ -50,7 +52,7 @@ def prepare(stack: str) -> None:
         return
     STATE.mkdir(parents=True, exist_ok=True)
     STATE.chmod(0o700)
-    if not secrets_provider(stack) or secrets_provider(stack) == "passphrase":
+    if secrets_provider(stack) in ("", "passphrase"):
         _make_passphrase()
     if not _exists(stack):
         _init(stack)
@@ -125,6 +127,15 @@ def _init(stack: str) -> None:
     say("stack", f"{stack} created")
 
 
+def outputs(stack: str) -> dict[str, Any] | None:
+    """All outputs of a stack, secrets in plain; None when Pulumi has none to tell."""
+    done = _run("stack", "output", "--json", "--show-secrets", "--stack", stack)
+    if done.returncode:
+        return None
+    found: dict[str, Any] = json.loads(done.stdout or "{}")
+    return found
+
+
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [pulumi_cli.COMMAND, *arguments],
@@ -151,13 +162,9 @@ def _line(text: str, key: str) -> str:
     return found.group() + "\n" if found else ""
 
 
-def _salt_line(text: str) -> str:
-    return _line(text, "encryptionsalt")
-
-
 def _save_salt(stack: str) -> None:
     """Remember the salt for git's smudge filter, which puts it back after a checkout."""
-    salt = _salt_line(file_of(stack).read_text())
+    salt = _line(file_of(stack).read_text(), "encryptionsalt")
     saved = _SALTS / file_of(stack).name
     if salt and not (saved.is_file() and saved.read_text() == salt):
         _SALTS.mkdir(exist_ok=True)
