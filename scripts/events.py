@@ -239,9 +239,9 @@ def _plain(value: Any) -> Any:
 
 def _violation(event: Mapping[str, Any]) -> Violation:
     rule, message = event["policyName"], str(event.get("message", ""))
-    # Pulumi puts the description in front and the pack's own words, with the resource, after it.
     return Violation(
         rule=rule,
+        # The policy's description, then on lines of their own the pack's words about the resource.
         message=" ".join(message.split()),
         urn=event.get("resourceUrn") or "",
         mandatory=event.get("enforcementLevel", "mandatory") in ("mandatory", "remediate"),

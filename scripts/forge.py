@@ -18,7 +18,9 @@ from scripts.console import SetupError
 
 _TIMEOUT_SECONDS = 30
 _PAGE = 100
+"""Items on a page, the most that both APIs give."""
 _PAGES = 30
+"""An answer that never ends is not followed for ever."""
 _RETRIED = (429, 502, 503, 504)
 _TRIES = 3
 

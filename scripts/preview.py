@@ -11,6 +11,7 @@ import argparse
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from scripts import access, environments, events, python_env, results, summary, terminal
 from scripts.console import SetupError, main
@@ -48,18 +49,16 @@ def preview(name: str) -> summary.Summary:
     return summary.of_preview(name, report, _estimate(name))
 
 
-def _missing_plugin(*texts: object) -> str:
-    for text in texts:
-        lines = text if isinstance(text, tuple) else (str(text),)
-        for line in lines:
-            if "plugin" in line and (found := _NO_PLUGIN.search(line)) and _is_about_absence(line):
-                return found[1]
+def _missing_plugin(errors: Sequence[str], messages: str) -> str:
+    for text in (*errors, messages):
+        if "plugin" in text and (found := _NO_PLUGIN.search(text)) and _is_about_absence(text):
+            return found[1]
     return ""
 
 
-def _is_about_absence(line: str) -> bool:
+def _is_about_absence(text: str) -> bool:
     return any(
-        word in line for word in ("not find", "no resource plugin", "not found", "download", "install")
+        word in text for word in ("not find", "no resource plugin", "not found", "download", "install")
     )
 
 

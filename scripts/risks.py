@@ -104,5 +104,5 @@ def subject(step: Step, report: Report) -> str:
 
 
 def _because(step: Step) -> str:
-    names = [name for name in step.forcing if name not in ("id",)]
+    names = [name for name in step.forcing if name != "id"]
     return f" (because of {listed(map(code, names))})" if names else ""
