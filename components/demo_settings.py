@@ -46,6 +46,9 @@ RAW, JOBS = "raw", "jobs"
 SEEDER = "demo-seed"
 """User of the object store that puts them there."""
 
+_SOURCES = ("kafka", "object_store", "postgres")
+"""Services that the sources use."""
+
 _RO, _RW, _WO = "read-only", "read-write", "write-only"
 
 PIPELINE_USERS: Mapping[str, Mapping[str, str]] = {
@@ -126,8 +129,7 @@ class DemoSettings(ServiceSettings):
     @property
     def required(self) -> tuple[str, ...]:
         """Services that it does nothing without."""
-        sources = ("kafka", "object_store", "postgres")
-        return (*sources, "airflow", "spark") if self.pipelines else sources
+        return (*_SOURCES, "airflow", "spark") if self.pipelines else _SOURCES
 
 
 def is_job(path: PurePath) -> bool:
@@ -151,8 +153,9 @@ def store_users(settings: DemoSettings, *, managed: bool = False) -> dict[str, M
 
 def problems(settings: DemoSettings, platform: Settings) -> Iterator[Problem]:
     """Services that are missing, and entries of the user's that leave the demo without what it needs."""
-    for name in settings.required[3:]:  # the first ones are needs, which the platform reports
-        if name not in platform.services:
+    for name in settings.required:
+        # Of those of the sources, which are needs, the platform reports it.
+        if name not in (*_SOURCES, *platform.services):
             yield Problem((), f"needs {name}, which is off - add the key {name}")
     if settings.pipelines:
         found = folders.problems([JOBS_FOLDER], "jobs", is_job, limit_kib=_JOBS_KIB, advice="split it")
