@@ -21,7 +21,7 @@ from common import Job, JobError, run
 from headers import LIMIT, header_problem
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
-from tables import append, exists, finish, replace_if_changed, written
+from tables import append, exists, finish, renew, written
 
 NAME = "bronze_retail"
 
@@ -62,7 +62,8 @@ def ingest(job: Job) -> None:
 def query(job: Job, sql: str) -> DataFrame:
     """Rows of a query, read by one connection in one statement: all of one moment."""
     reader = job.spark.read.format("jdbc").option("driver", "org.postgresql.Driver").option("query", sql)
-    # Without these a server that is gone would be waited for as long as the network keeps quiet.
+    # Without limits, in seconds, a server that is gone would be waited for as long as the network keeps
+    # quiet; without a size of portions the driver would hold all rows at once.
     patience = {"connectTimeout": "20", "socketTimeout": "300", "fetchsize": "5000"}
     login = {name: os.environ[f"SHOP_JDBC_{name.upper()}"] for name in ("url", "user", "password")}
     return reader.options(**patience, **login).load()
@@ -102,10 +103,7 @@ def _bookmark(job: Job, uri: str) -> int:
 
 def _branches(job: Job) -> None:
     rows = query(job, "SELECT branch_id, name, city, region FROM branches")
-    uri = job.uri("bronze", "retail", "branches")
-    replace_if_changed(job, rows.withColumn("_run", F.lit(job.run)), uri)
-    if new := written(job, uri):
-        job.count("retail/branches", read=new, written=new)
+    renew(job, rows.withColumn("_run", F.lit(job.run)), "bronze", "retail/branches")
 
 
 # -- Kafka
@@ -126,6 +124,7 @@ def messages(job: Job) -> DataFrame:
         "groupIdPrefix": f"{user}-spark",
         "subscribe": TOPIC,
         "startingOffsets": "earliest",
+        # A long absence is made up for in batches that a small executor holds.
         "maxOffsetsPerTrigger": "200000",
     }
     return job.spark.readStream.format("kafka").options(**options).load()
@@ -157,10 +156,7 @@ def _tpch(job: Job, table: str, columns: tuple[str, ...]) -> None:
     schema = ", ".join(f"{name} STRING" for name in columns)
     reader = job.spark.read.schema(schema).option("header", "true").option("escape", '"')
     rows = reader.option("mode", "FAILFAST").csv(file)
-    uri = job.uri("bronze", "tpch", table)
-    replace_if_changed(job, rows.withColumn("_run", F.lit(job.run)), uri)
-    if new := written(job, uri):
-        job.count(f"tpch/{table}", read=new, written=new)
+    renew(job, rows.withColumn("_run", F.lit(job.run)), "bronze", f"tpch/{table}")
 
 
 if __name__ == "__main__":

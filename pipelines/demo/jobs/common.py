@@ -65,6 +65,12 @@ class Job:
         self.say(f"check {name}: {'passed' if passed else f'FAILED, expected {expected}, found {found}'}")
 
     @property
+    def failed_checks(self) -> str | None:
+        """The error that they make, or None."""
+        failed = [check["check"] for check in self.checks if not check["passed"]]
+        return f"checks failed: {', '.join(failed)}" if failed else None
+
+    @property
     def report_uri(self) -> str:
         """Where the report goes."""
         return self.uri(self.layer, "_reports", folder_of(self.run), f"{self.name}.json")
@@ -133,8 +139,7 @@ def _locked(job: Job, body: Callable[[Job], None]) -> dict[str, Any]:
             for query in job.spark.streams.active:
                 query.stop()
             lock.release()
-        if failed := [check["check"] for check in job.checks if not check["passed"]]:
-            error = f"checks failed: {', '.join(failed)}"
+        error = job.failed_checks
     except JobError as problem:
         error = str(problem)
     except Exception as problem:
@@ -173,6 +178,7 @@ def session(name: str, run: str) -> SparkSession:
         "spark.databricks.delta.commitInfo.userMetadata": run,
         # Deletion vectors are beyond PrestoDB and some clients of Delta Sharing.
         "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+        # Of a stream's bookmark, files of a few runs are enough.
         "spark.sql.streaming.minBatchesToRetain": "20",
     }.items():
         spark.conf.set(key, value)

@@ -22,6 +22,5 @@ def average(total: Column, count: Column) -> Column:
 def make(job: Job, tables: Callable[[Job], None]) -> None:
     """Make a job's tables and put the reports of the run, this one as well, into those of operations."""
     tables(job)
-    failed = [check["check"] for check in job.checks if not check["passed"]]
-    error = f"checks failed: {', '.join(failed)}" if failed else None
+    error = job.failed_checks
     collect(job, job.summary("failed" if error else "succeeded", error))

@@ -12,7 +12,7 @@ from common import Job, run
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 from reports import forward
-from tables import RAW, REASON, SOURCE, exists, read, reasons, refine, replace_if_changed, unless, written
+from tables import RAW, REASON, SOURCE, exists, read, reasons, refine, renew, unless
 
 NAME = "silver_retail"
 
@@ -134,10 +134,7 @@ def _events(rows: DataFrame) -> DataFrame:
 
 def _branches(job: Job) -> None:
     rows = read(job, "bronze", "retail", "branches")
-    uri = job.uri("silver", "retail", "branches")
-    replace_if_changed(job, rows.drop("_run").withColumn("_run", F.lit(job.run)), uri)
-    if new := written(job, uri):
-        job.count("retail/branches", read=new, written=new)
+    renew(job, rows.drop("_run").withColumn("_run", F.lit(job.run)), "silver", "retail/branches")
 
 
 def _customers(job: Job) -> None:
@@ -154,10 +151,7 @@ def _customers(job: Job) -> None:
         "nation",
         F.lit(job.run).alias("_run"),
     )
-    uri = job.uri("silver", "retail", "customers")
-    replace_if_changed(job, rows, uri)
-    if new := written(job, uri):
-        job.count("retail/customers", read=new, written=new)
+    renew(job, rows, "silver", "retail/customers")
 
 
 def _check(job: Job) -> None:

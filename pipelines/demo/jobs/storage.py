@@ -123,6 +123,7 @@ def _give_up(owner: str) -> None:
         file=sys.stderr,
         flush=True,
     )
+    # At once and from this thread: the one that writes is in the middle of it. 70 is EX_SOFTWARE.
     os._exit(70)
 
 

@@ -70,6 +70,14 @@ def replace_if_changed(job: Job, rows: DataFrame, uri: str) -> bool:
     return True
 
 
+def renew(job: Job, rows: DataFrame, layer: str, table: str) -> None:
+    """Make these all the rows of a small table, ``<schema>/<table>``, and count them if they were not yet."""
+    uri = job.uri(layer, table)
+    replace_if_changed(job, rows, uri)
+    if new := written(job, uri):
+        job.count(table, read=new, written=new)
+
+
 def fingerprint(rows: DataFrame) -> tuple[int, int]:
     """Number and hash of rows, in whatever order they come."""
     hashed = F.xxhash64(*[F.col(name) for name in rows.columns if name != "_run"]).cast("decimal(38,0)")
@@ -146,9 +154,8 @@ def refine(
     """Take the rows that are new in bronze to silver: refused ones to quarantine, others by upsert.
 
     ``source`` and ``target`` are tables, ``<schema>/<table>``; ``enrich`` adds columns to rows that are not
-    refused. The quarantine is written first, and once for
-    each batch; the upsert gives the same however often it runs. So a crash between the two loses and
-    doubles nothing.
+    refused. The quarantine is written first, and once for each batch; the upsert gives the same however
+    often it runs. So a crash between the two loses and doubles nothing.
     """
     if not exists(job, job.uri("bronze", source)):
         job.say(f"{source}: nothing in bronze yet")
