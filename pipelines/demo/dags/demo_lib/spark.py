@@ -36,6 +36,12 @@ _LOST = "LOST"
 _EVERY_S = 2
 _SILENCE_S = 180
 """How long Spark's master may be away before the task gives up; its restart takes seconds."""
+_KILL_S = 4
+"""Airflow gives a task that it kills five seconds before it uses force."""
+_WORKER_PORT = 8480
+"""Of a worker's pages, inside the platform."""
+_LOG_BYTES, _LOG_LINES = 30_000, 40
+"""How much of the end of a driver's log is fetched, and how much of that is shown."""
 
 # They live for less than a minute: the collector with the least overhead, and no second compilation.
 _JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k"
@@ -251,7 +257,7 @@ class SparkJob(ResumableJobMixin, BaseOperator):
         # connection. And by one of its own: the other may be in the middle of a request.
         self.log.info("killing %s", driver)
         try:
-            self._killer.post(self._url(f"kill/{driver}"), timeout=4).raise_for_status()
+            self._killer.post(self._url(f"kill/{driver}"), timeout=_KILL_S).raise_for_status()
         except requests.RequestException as error:
             self.log.warning("%s may still run: %s", driver, error)
 
@@ -296,13 +302,13 @@ class SparkJob(ResumableJobMixin, BaseOperator):
         host = str(status.get("workerHostPort") or "").partition(":")[0]
         if not host:
             return
-        query = {"driverId": driver, "logType": "stderr", "byteLength": "30000"}
+        query = {"driverId": driver, "logType": "stderr", "byteLength": str(_LOG_BYTES)}
         try:
             # Pages of the cluster take the same token as its REST server.
-            answer = self._client().get(f"https://{host}:8480/log/", params=query, timeout=15)
+            answer = self._client().get(f"https://{host}:{_WORKER_PORT}/log/", params=query, timeout=15)
             answer.raise_for_status()
             lines = [line for line in answer.text.splitlines() if " INFO " not in line]
-            for line in lines[-40:]:
+            for line in lines[-_LOG_LINES:]:
                 self.log.info("| %s", line)
         except Exception as error:
             self.log.info("its worker's log is not to be had: %s", error)
