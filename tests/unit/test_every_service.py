@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from graph import Graph, bare, platform
+from graph import Graph, bare, plain_texts, platform
 
 from components.checks import needs_of, networks
 from components.problems import SettingsError
@@ -58,19 +58,6 @@ def graph(keys: frozenset[str]) -> Graph:
     return platform(values(key for key in KEYS if key in keys))
 
 
-def texts(value: Any) -> Iterable[str]:
-    """All texts of anything registered, secret ones included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield key
-            yield from texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from texts(inner)
-
-
 def hosts(key: str) -> set[str]:
     """Names by which the containers of a service are reached."""
     full = graph(frozenset(KEYS))
@@ -91,7 +78,7 @@ def addresses(found: Graph, names: Iterable[str]) -> list[str]:
     return [
         f"{node.name}: …{text[max(0, hit.start() - 40) : hit.end() + 20]}…"
         for node in found.nodes
-        for text in texts(bare(node.inputs))
+        for text in plain_texts(bare(node.inputs))
         for hit in address.finditer(text)
     ]
 
