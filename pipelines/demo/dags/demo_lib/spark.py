@@ -31,6 +31,7 @@ MODULES = ("common", "flights", "gold", "headers", "reports", "storage", "tables
 """What the programs import of each other."""
 
 _SPARK = "4.2.0"
+"""The protocol requires a version; the server compares it with nothing."""
 _ACTIVE = ("SUBMITTED", "RUNNING", "RELAUNCHING", "UNKNOWN")
 _LOST = "LOST"
 _EVERY_S = 2
