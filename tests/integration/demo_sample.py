@@ -143,6 +143,7 @@ BAD_LINES = {
     _line(4, dep_time="2575", dep_delay="3"): "dep_time is no time of day",
     _line(5, distance="-3", time_hour="yesterday"): "time_hour is no time; distance is not above zero",
     _line(6, dep_time="NA", dep_delay="5", arr_delay="NA"): "dep_delay without dep_time",
+    _line(6, dep_time="six", dep_delay="5", arr_delay="7"): "dep_time is no whole number",
     "\x01\x02\ufffd\ufffd": "not CSV with 19 columns",
     # Not even its end is there.
     _line(7)[:40]: "not CSV with 19 columns",

@@ -18,7 +18,7 @@ class Table:
 
     ``columns`` are its columns in the order of a CSV file, with Spark's types. ``required`` may not be
     empty, ``key`` tells rows apart. ``rules`` are conditions in SQL that a row must not break, each with
-    what is wrong otherwise; they see typed columns.
+    what is wrong otherwise; they see typed columns, and what stood in those of numbers as `_<name>_text`.
     """
 
     columns: Mapping[str, str]
@@ -95,8 +95,9 @@ TABLES: Mapping[str, Table] = {
         rules={
             "flight_date IS NOT NULL": "year, month and day are no date",
             **_clocks("dep_time", "sched_dep_time", "arr_time", "sched_arr_time"),
-            "dep_time IS NOT NULL OR dep_delay IS NULL": "dep_delay without dep_time",
-            "dep_time IS NOT NULL OR arr_delay IS NULL": "arr_delay without dep_time",
+            # Its text: one that is no number is a mistake by itself.
+            "_dep_time_text IS NOT NULL OR dep_delay IS NULL": "dep_delay without dep_time",
+            "_dep_time_text IS NOT NULL OR arr_delay IS NULL": "arr_delay without dep_time",
             "distance > 0": "distance is not above zero",
         },
     ),
