@@ -102,7 +102,8 @@ def by_superset(stack: Stack, columns: Columns) -> dict[str, Table]:
         for entry in analyst.json("GET", "/api/v1/chart/?q=(page_size:100)")["result"]
     }
     found = {}
-    for table, chart in CHARTS.items():
+    for table in CHARTS.keys() & columns.keys():
+        chart = CHARTS[table]
         (answer,) = analyst.json("GET", f"/api/v1/chart/{charts[chart]}/data/?force=true")["result"]
         found[table] = plain([row[name] for name in columns[table]] for row in answer["data"])
     return found

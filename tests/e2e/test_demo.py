@@ -8,46 +8,25 @@ new.
 
 from __future__ import annotations
 
-import io
-import json
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import delta_sharing
-import psycopg
 import pytest
-import requests
-from minio.error import S3Error
 
 from scripts.demo import DAGS
 from tests.e2e import expected, faults, readers
-from tests.e2e.checkout import Checkout
 from tests.e2e.demo_stack import COPIES, Demo, Reports
 from tests.e2e.readers import Table
 from tests.integration import clients
 from tests.integration.stack import wait_until
-from tests.integration.web import local_names
 
 FLIGHTS, WEATHER = 336_776, 26_115
 """Rows of the data set."""
 
 pytestmark = [pytest.mark.demo, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-
-
-@pytest.fixture(scope="module")
-def demo(up: tuple[Checkout, str]) -> Iterator[Demo]:
-    """The stack; this process trusts the platform's CA, as somebody outside would."""
-    checkout, _ = up
-    with local_names(), pytest.MonkeyPatch.context() as patch:
-        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
-            patch.setenv(name, clients.ca_file(checkout))
-        for name in [n for n in os.environ if n.lower().endswith("_proxy")]:
-            patch.delenv(name)
-        yield Demo(checkout)
 
 
 # -- what happens
@@ -245,78 +224,6 @@ def test_runs_and_checks_are_on_record(still: Demo, second: Reports) -> None:
     failed = readers.by_sql(still.stack, "SELECT * FROM lake.operations.data_quality WHERE NOT passed")
     assert failed == []
     assert readers.by_sql(still.stack, "SELECT count(*) FROM lake.operations.data_quality")[0][0] > 5
-
-
-# -- 4. rights
-
-
-def test_the_recipient_reads_what_is_shared_and_nothing_else(demo: Demo, tmp_path: Path) -> None:
-    text = demo.stack.outputs_once["connections"]["delta_sharing"]["profiles"]["analyst-partner"]
-    (tmp_path / "partner.share").write_text(text)
-    client = delta_sharing.SharingClient(tmp_path / "partner.share")
-    assert [share.name for share in client.list_shares()] == ["retail"]
-    tables = {f"{t.share}.{t.schema}.{t.name}" for t in client.list_all_tables()}
-    assert tables == {"retail.retail.branch_performance", "retail.retail.segment_revenue"}
-    for other in ("flights.flights.airline_punctuality", "retail.retail.orders", "sales.shop.orders"):
-        with pytest.raises(requests.HTTPError) as caught:
-            delta_sharing.load_as_pandas(f"{tmp_path / 'partner.share'}#{other}")
-        assert caught.value.response.status_code == 404
-    # There is no credential of the object store in it.
-    assert set(json.loads(text)) == {"shareCredentialsVersion", "endpoint", "bearerToken"}
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "INSERT INTO branches VALUES (99, 'x', 'x', 'x')",
-        "UPDATE orders SET amount = 0",
-        "DELETE FROM orders",
-        "TRUNCATE order_history",
-        "CREATE TABLE mine (a int)",
-        "DROP TABLE orders",
-        "UPDATE simulator.progress SET next_order = 1",
-        "SELECT nextval('order_history_history_id_seq')",
-    ],
-)
-def test_sparks_role_cannot_write_to_the_shop(demo: Demo, statement: str) -> None:
-    with clients.postgres(demo.stack, demo.own["database"], "shop_reader") as shop:
-        assert shop.execute("SELECT count(*) FROM branches").fetchone() == (12,)
-        with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
-            shop.execute(statement)
-
-
-RIGHTS: Mapping[str, Mapping[str, str]] = {
-    "demo-bronze": {"jobs": "r", "raw": "r", "bronze": "rw"},
-    "demo-silver": {"jobs": "r", "bronze": "r", "silver": "rw"},
-    "demo-gold": {"jobs": "r", "silver": "r", "lake": "rw"},
-    "demo-export": {"raw": "w"},
-}
-
-
-def allowed(action: Callable[..., Any], *arguments: Any) -> bool:
-    try:
-        action(*arguments)
-    except S3Error as error:
-        if error.code != "AccessDenied":
-            raise
-        return False
-    return True
-
-
-@pytest.mark.parametrize("user", RIGHTS)
-def test_a_jobs_user_reaches_its_own_buckets_only(demo: Demo, user: str) -> None:
-    root, client = (clients.object_store(demo.stack, name) for name in ("root", user))
-    found: dict[str, str] = {}
-    for bucket in sorted(entry.name for entry in root.list_buckets()):
-        there, own = f"rights/{user}", f"rights/{user}-own"
-        root.put_object(bucket, there, io.BytesIO(b"x"), 1)
-        rights = "r" if allowed(client.stat_object, bucket, there) else ""
-        rights += "w" if allowed(client.put_object, bucket, own, io.BytesIO(b"x"), 1) else ""
-        for name in (there, own):
-            root.remove_object(bucket, name)
-        if rights:
-            found[bucket] = rights
-    assert found == RIGHTS[user]
 
 
 # -- the other engine; last, as it takes two `up`
