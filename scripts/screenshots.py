@@ -99,8 +99,6 @@ def _run_notebook(browser: Browser) -> None:
     _click(browser, menu)
     _click(browser, "document.querySelector('.lm-Menu-item[data-command=\"runmenu:run-all\"]')")
     _until(browser, _IDLE)
-    # JupyterLab asks whether it may fetch news.
-    browser.ask("[...document.querySelectorAll('.jp-toast-button')].find(b => b.innerText === 'No')?.click()")
     browser.ask("document.querySelector('.jp-RenderedImage img').scrollIntoView({block: 'center'})")
 
 

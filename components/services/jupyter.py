@@ -24,6 +24,8 @@ _PORT = 8888
 _UID = 1000
 _CONFIG = "/etc/millrace/jupyter"
 _FOLDER = "/run/millrace/jupyter"
+_LAB_SETTINGS = "/etc/jupyter/labconfig/default_setting_overrides.json"
+"""Where JupyterLab takes defaults for its users' settings from, in the built and in the official image."""
 _SPARK_CONF = "/run/millrace/spark/conf"
 _HOME = "/var/lib/millrace/jupyter"
 _PROXY = "proxy"
@@ -100,6 +102,7 @@ class Jupyter(Service):
                     File(path=f"{_CONFIG}/lib/{name}", content=render(f"jupyter/{name}"))
                     for name in ("millrace.py", "spark_share.py")
                 ),
+                File(path=_LAB_SETTINGS, content=render("jupyter/lab_settings.json")),
                 File(path=f"{_FOLDER}/proxy", content=proxy, secret=True),
                 File(path=f"{_FOLDER}/connections.json", content=self._connections_file(), secret=True),
                 *(

@@ -194,6 +194,13 @@ def test_the_lab_knows_who_is_there(lab: Lab) -> None:
     assert lab.ask("GET", "/api/me").json()["identity"]["username"] == "erin"
 
 
+def test_the_lab_does_not_ask_for_news(lab: Lab) -> None:
+    """They come from outside, where notebooks reach nothing."""
+    path = "/lab/api/settings/@jupyterlab/apputils-extension:notification"
+    schema = lab.ask("GET", path).raise_for_status().json()["schema"]
+    assert schema["properties"]["fetchNews"]["default"] == "false"
+
+
 @pytest.mark.parametrize("path", ["/lab", "/api/contents", "/api/kernels", "/api/me"])
 def test_the_proxy_lets_engineers_in_only(web: Web, path: str) -> None:
     assert web.get("jupyter", path).status_code == 401
