@@ -46,7 +46,7 @@ class BiSettings(ServiceSettings):
     """Most rows a chart or a query gets."""
     query_timeout_s: Annotated[Int, Field(ge=10, le=3600)] = 300
     """How long a query may take, in seconds."""
-    cache_s: Annotated[Int, Field(ge=0, le=604_800)] = 3600
+    cache_s: Annotated[Int, Field(ge=0, le=604_800)] = 300
     """How long results of charts are kept and shown again, in seconds (superset); 0 asks the data source each
     time."""
     dashboards_folders: tuple[Line, ...] = ()
