@@ -260,6 +260,11 @@ def a_check_that_fails(world: World) -> None:
     def short(rows: DataFrame, uri: str) -> None:
         original(rows.limit(2), uri)
 
+    # What a job leaves whose processes were killed.
+    (done,) = (world.folder / "silver" / "_reports").glob("run-1/silver_flights.json")
+    killed = done.parent.with_name("killed") / done.name
+    killed.parent.mkdir()
+    killed.write_text(json.dumps({**json.loads(done.read_text()), "run": "killed", "state": "running"}))
     with replaced(gold_flights, "replace", short):
         (FOUND["failed check"],) = world.run("short", gold_flights)
     FOUND["failed check kept"] = world.rows("lake/operations/data_quality", "run", "check", "passed")

@@ -206,6 +206,12 @@ def test_a_failed_check_fails_the_job_and_is_kept(found: dict[str, Any]) -> None
     assert ["short", "gold_flights", "failed"] in found["failed run kept"]
 
 
+def test_a_job_that_was_killed_is_on_record_as_lost(found: dict[str, Any]) -> None:
+    assert [row for row in found["failed run kept"] if row[0] == "killed"] == [
+        ["killed", "silver_flights", "lost"]
+    ]
+
+
 def test_one_job_at_a_time_writes_a_bucket(found: dict[str, Any]) -> None:
     assert found["lock held"].startswith("first still writes ")
     assert found["lock waits"] and found["lock passed on"] and found["lock taken over"]
