@@ -264,11 +264,10 @@ def test_page_loads_in_a_browser(
     web: Web, tmp_path: Path, user: str, path: str, words: str, drawings: int
 ) -> None:
     with person_of(web, tmp_path, (user, web.password(user))) as person:
-        person.open(web.url("bi", path))
         text = "document.querySelector('#app')?.innerText ?? ''"
-        wait_until(lambda: words in person.ask(text))
+        drawn = "document.querySelectorAll('canvas').length"
         # Bars and lines are drawn, and of those that have no data there is none.
-        wait_until(lambda: person.ask("document.querySelectorAll('canvas').length") >= drawings)
+        person.see(web.url("bi", path), lambda: words in person.ask(text) and person.ask(drawn) >= drawings)
         person.picture(f"bi-{user}-{words.split()[-1].lower()}")
         own = web.url("bi", "")
         answers = [e["response"] for e in person.of("Network.responseReceived")]

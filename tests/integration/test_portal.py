@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 
 from scripts.browser import Browser, server_key
 from scripts.packages import BROWSERS
-from tests.integration.stack import DOMAIN, Stack
+from tests.integration.stack import DOMAIN, Stack, wait_until
 from tests.integration.web import Web, local_names
 
 SHOTS = os.environ.get("MILLRACE_SHOTS")
@@ -77,6 +77,23 @@ class Person(Browser):
         self.call("Emulation.setEmulatedMedia", features=[feature])
         self.call("Page.navigate", url=url)
         self.wait_for("Page.loadEventFired")
+
+    def see(self, url: str, ready: Callable[[], bool]) -> None:
+        """Go to an address until all of it is there.
+
+        Chromium breaks off all its requests when a network interface comes or goes, as with each container
+        of other tests. Such a visit is forgotten and made again.
+        """
+        for _ in range(20):
+            self.events.clear()
+            self.open(url)
+            wait_until(lambda: self._broken_off() or ready())
+            if not self._broken_off():
+                return
+        pytest.fail(f"{url}: the network never stayed the same")
+
+    def _broken_off(self) -> bool:
+        return any(e["errorText"] == "net::ERR_NETWORK_CHANGED" for e in self.of("Network.loadingFailed"))
 
     def of(self, event: str) -> list[dict[str, Any]]:
         """Parameters of all events of this name."""
