@@ -13,6 +13,9 @@ from graph import PLANTED, bare, plain_texts, platform
 
 import components.services
 from components import images
+from components.checks import networks
+from components.estimate_table import table
+from components.estimates import estimate
 from components.postgres_settings import DatabaseSettings, Grant, PostgresSettings, RoleSettings
 from components.problems import SettingsError
 from components.service import dns_name
@@ -136,6 +139,23 @@ def test_limits_of_the_minimal_stack_fit_its_promise() -> None:
         container.name for container in graph.containers
     }
     assert sum(container.get("memory") for container in graph.containers) <= 3 * 1024
+
+
+def test_figures_of_the_whole_stack_are_todays() -> None:
+    """What the pages say of `dev` is what its estimate and its settings say."""
+    settings = load(stack_values(ROOT / "Pulumi.dev.yaml"), "Pulumi.dev.yaml")
+    found = estimate(settings)
+    names = ("README.md", "docs/estimates.md", "docs/targets.md", "docs/troubleshooting.md")
+    pages = {page: " ".join((ROOT / page).read_text().split()) for page in names}
+    for page in ("README.md", "docs/troubleshooting.md"):
+        assert f"add up to {found.limit_mib / 1024:.1f} GiB" in pages[page], page
+    assert f"with all services has {networks(settings)} " in pages["docs/targets.md"]
+    needed = found.memory_mib + found.reserve_mib
+    assert f"too little for {found.memory_mib} MiB that the services" in pages["docs/estimates.md"]
+    assert f"choose a host with {needed} MiB" in pages["docs/estimates.md"]
+    shown = next(b["text"] for b in blocks(ROOT / "docs/estimates.md", "text") if "SERVICE" in b["text"])
+    rows = [line for line in shown.splitlines() if line != "…"]
+    assert len(rows) > 2 and set(rows) <= set(table(found).splitlines())
 
 
 def test_shown_mistakes_are_real() -> None:
