@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import re
+import subprocess
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -302,6 +303,28 @@ def test_workflows_may_do_little(file: Path) -> None:
         secret = "${{ secrets." in yaml.safe_dump(job)
         assert secret == ("environment" in job), f"{name}: secrets belong to an environment"
         assert not (secret and writes)
+
+
+def test_one_check_stands_for_all_of_a_pull_request() -> None:
+    """The job that a branch's rule requires waits for each that can find a fault, and always runs."""
+    found = jobs(ROOT / ".github" / "workflows" / "pull-request.yml")
+    closing = found["checked"]
+    assert set(closing["needs"]) == set(found) - {"checked", "comment", "untrusted"}
+    assert closing["if"] == "${{ always() }}", "a job that is skipped counts as passed"
+    assert "name" not in closing and "strategy" not in closing, "its check is `checked`"
+    (step,) = closing["steps"]
+    assert step["env"] == {"RESULTS": "${{ join(needs.*.result, ',') }}"}
+    for outcomes, passes in {
+        "success,success": True,
+        "success,skipped,success": True,
+        "success,failure": False,
+        "success,cancelled,skipped": False,
+        "": False,
+    }.items():
+        command = ["bash", "-e", "-c", step["run"]]
+        done = subprocess.run(command, env={"RESULTS": outcomes}, capture_output=True, text=True)
+        assert (done.returncode == 0) is passes, outcomes
+        assert done.stdout == f"{outcomes}\n"
 
 
 def test_versions_of_actions_are_the_same_everywhere() -> None:
