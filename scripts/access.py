@@ -36,8 +36,7 @@ def settle(home: Path | None = None) -> None:
     for name in _GIVEN:
         if os.environ.get(name) == "":
             del os.environ[name]
-    key = os.environ.pop("MILLRACE_SSH_KEY", "")
-    known = os.environ.pop("MILLRACE_SSH_KNOWN_HOSTS", "")
+    key, known = (_text(os.environ.pop(f"MILLRACE_SSH_{what}", "")) for what in ("KEY", "KNOWN_HOSTS"))
     folder = (home or Path.home()) / ".ssh"
     if key or known:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -46,6 +45,11 @@ def settle(home: Path | None = None) -> None:
         _add(folder / "config", f"Host *\n    IdentityFile {folder / _KEY}\n")
     if known:
         _add(folder / "known_hosts", _lines(known))
+
+
+def _text(given: str) -> str:
+    """The value of a variable; GitLab's variables of type File hold the path of a file with it."""
+    return Path(given).read_text() if given.startswith("/") and "\n" not in given else given
 
 
 def _lines(text: str) -> str:

@@ -63,7 +63,7 @@ def workflows() -> bool:
     shellcheck = python_env.command("shellcheck")
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "environments.yml"
-        written.write_text(gitlab.pipeline(["one", "two"], ["two"]))
+        written.write_text(gitlab.pipeline(["one", "two"], ["two"], {"CI_PIPELINE_SOURCE": "push"}))
         schema = [
             "check-jsonschema",
             "--quiet",

@@ -109,7 +109,8 @@ def _main() -> int:
     if options.json:
         text = json.dumps([environment.stack for environment in found]) + "\n"
     elif options.gitlab:
-        text = gitlab.pipeline([e.stack for e in found], [e.stack for e in found if e.deployed])
+        stacks, deployed = [e.stack for e in found], [e.stack for e in found if e.deployed]
+        text = gitlab.pipeline(stacks, deployed, os.environ)
     else:
         width = max((len(environment.stack) for environment in found), default=0)
         text = "".join(f"{environment.stack:<{width}}  {environment.where}\n" for environment in found)

@@ -6,7 +6,8 @@ change of the pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 _HEAD = """\
 # Written by `scripts/run environments --gitlab`.
@@ -16,12 +17,22 @@ workflow:
 
 stages: [look, tell, deploy]
 
-variables:
-  GIT_CLEAN_FLAGS: -ffdx -e .millrace/toolchain -e .millrace/go -e .venv
-
 default:
   tags: [millrace]
+
+variables:
+  GIT_CLEAN_FLAGS: -ffdx -e .millrace/toolchain -e .millrace/go -e .venv
 """
+
+_GIVEN = {
+    "MILLRACE_EVENT": "CI_PIPELINE_SOURCE",
+    "MILLRACE_MERGE_REQUEST": "CI_MERGE_REQUEST_IID",
+    # They differ for a fork, which gets no secrets.
+    "MILLRACE_FROM_PROJECT": "CI_MERGE_REQUEST_SOURCE_PROJECT_ID",
+    "MILLRACE_TO_PROJECT": "CI_MERGE_REQUEST_PROJECT_ID",
+}
+"""What the child pipeline knows of the one that starts it. It stands in the file: handed over by the trigger it
+would count as a pipeline variable, which new projects let nobody set."""
 
 _PREVIEW = """
 "preview:{stack}":
@@ -93,9 +104,13 @@ _TELL = """
 """
 
 
-def pipeline(stacks: Sequence[str], deployed: Sequence[str]) -> str:
-    """The pipeline as YAML: all stacks are previewed, those on hosts of their own deployed too."""
-    parts = [_HEAD]
+def pipeline(stacks: Sequence[str], deployed: Sequence[str], given: Mapping[str, str]) -> str:
+    """The pipeline as YAML: all stacks are previewed, those on hosts of their own deployed too.
+
+    ``given`` are the variables of the job that asks.
+    """
+    known = {name: given.get(source, "") for name, source in _GIVEN.items()}
+    parts = [_HEAD, *(f"  {name}: {json.dumps(value)}\n" for name, value in known.items())]
     for stack in stacks:
         own = stack in deployed
         parts.append(

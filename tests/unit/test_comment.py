@@ -355,7 +355,7 @@ def test_workflows_call_what_the_documentation_explains() -> None:
         [
             *(file.read_text() for file in WORKFLOWS),
             (ROOT / ".gitlab-ci.yml").read_text(),
-            gitlab.pipeline(["s"], ["s"]),
+            gitlab.pipeline(["s"], ["s"], {}),
         ]
     )
     for command in set(re.findall(r"make \w+|scripts/run \w+", scripts)):
@@ -365,7 +365,18 @@ def test_workflows_call_what_the_documentation_explains() -> None:
 
 
 def test_a_new_environment_needs_no_change_of_the_pipeline() -> None:
-    document = yaml.safe_load(gitlab.pipeline(["dev", "prod", "qa"], ["prod", "qa"]))
+    job = {
+        "CI_PIPELINE_SOURCE": "merge_request_event", "CI_MERGE_REQUEST_IID": "5",
+        "CI_MERGE_REQUEST_PROJECT_ID": "70", "SECRET": "s3cret",
+    }  # fmt: skip
+    text = gitlab.pipeline(["dev", "prod", "qa"], ["prod", "qa"], job)
+    assert "s3cret" not in text
+    document = yaml.safe_load(text)
+    known = {name: value for name, value in document["variables"].items() if name.startswith("MILLRACE_")}
+    assert known == {
+        "MILLRACE_EVENT": "merge_request_event", "MILLRACE_MERGE_REQUEST": "5",
+        "MILLRACE_FROM_PROJECT": "", "MILLRACE_TO_PROJECT": "70",
+    }  # fmt: skip
     assert {"preview:dev", "preview:prod", "preview:qa", "up:prod", "up:qa", "drift:prod", "drift:qa"} <= set(
         document
     )
@@ -375,7 +386,7 @@ def test_a_new_environment_needs_no_change_of_the_pipeline() -> None:
     for stack in ("prod", "qa"):
         (rule,) = document[f"preview:{stack}"]["rules"]
         assert "$MILLRACE_FROM_PROJECT == $MILLRACE_TO_PROJECT" in rule["if"], "a fork's has no secrets"
-    alone = yaml.safe_load(gitlab.pipeline(["dev"], []))
+    alone = yaml.safe_load(gitlab.pipeline(["dev"], [], {}))
     assert "nothing-to-deploy" in alone and "drift" not in alone
 
 
@@ -417,6 +428,13 @@ def test_ssh_key_and_known_hosts_are_written_for_the_owner_alone(
     assert known == "old.example ssh-ed25519 AAAA\nstage.example ssh-ed25519 BBBB\n"
     assert (job / ".ssh" / "config").read_text().count(f"IdentityFile {key}") == 1
     assert "MILLRACE_SSH_KEY" not in os.environ
+
+
+def test_a_key_may_come_as_a_file(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job / "variable").write_text("-----BEGIN KEY-----\nabc\n-----END KEY-----\n")
+    monkeypatch.setenv("MILLRACE_SSH_KEY", str(job / "variable"))
+    access.settle(job)
+    assert (job / ".ssh" / "id_millrace").read_text() == "-----BEGIN KEY-----\nabc\n-----END KEY-----\n"
 
 
 def test_ones_own_machine_is_left_alone(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
