@@ -31,8 +31,8 @@ _GIVEN = {
     "MILLRACE_FROM_PROJECT": "CI_MERGE_REQUEST_SOURCE_PROJECT_ID",
     "MILLRACE_TO_PROJECT": "CI_MERGE_REQUEST_PROJECT_ID",
 }
-"""What the child pipeline knows of the one that starts it. It stands in the file: handed over by the trigger it
-would count as a pipeline variable, which new projects let nobody set."""
+"""What the child pipeline knows of the one that starts it. It stands in the file: handed over by the trigger
+it would count as a pipeline variable, which new projects let nobody set."""
 
 _PREVIEW = """
 "preview:{stack}":
