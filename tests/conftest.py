@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 _TESTS = Path(__file__).parent
-_SUITES = ("unit", "integration", "e2e")
 _SHARED = "everything"
 """The fixture with the stack of all services: too big to be up twice, so one process gets all its modules."""
 
@@ -24,9 +23,9 @@ _LAST = "test_whole_stack.py"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first, then what takes longest; the others fill the gaps."""
 
-    def place(item: pytest.Item) -> tuple[int, bool, bool]:
+    def place(item: pytest.Item) -> tuple[bool, bool, bool, bool]:
         suite = item.path.relative_to(_TESTS).parts[0]
-        return _SUITES.index(suite), not _uses_everything(item.path), item.path.name == _LAST
+        return suite != "unit", not _uses_everything(item.path), suite != "e2e", item.path.name == _LAST
 
     items.sort(key=place)
 

@@ -161,7 +161,11 @@ class Postgres(Service):
             ),
             # Memory that parallel workers share; it counts against the container's limit.
             shm_mib=max(64, settings.memory_mib // 4),
-            probe=Probe(command=("psql", "-X", "-qAt", "-U", "postgres", "-d", "postgres", "-c", "SELECT 1")),
+            # It starts in a second; most of the rest is for what it may have to recover.
+            probe=Probe(
+                command=("psql", "-X", "-qAt", "-U", "postgres", "-d", "postgres", "-c", "SELECT 1"),
+                deadline_s=120,
+            ),
             limits=settings.limits,
             # The "fast" shutdown: end sessions, write a checkpoint. SIGTERM would wait for every client.
             stop_signal="SIGINT",
