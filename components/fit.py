@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from components.estimates import Estimate, Host, estimate
 from components.problems import Problem
 from components.settings import NAMESPACE, Settings
+from components.stack_file import SECRET
 from components.targets.docker_capacity import engine_capacity
 
 if TYPE_CHECKING:
@@ -29,7 +30,11 @@ def judged(settings: Settings, project: str, stack: str) -> Estimate:
 def host_of(settings: Settings, project: str, stack: str) -> Host | None:
     """What the host of a stack has; None when that cannot be found out."""
     target = settings.target
-    return droplet(target) if target.kind == "digitalocean" else engine_capacity(target, project, stack)
+    if target.kind == "digitalocean":
+        return droplet(target)
+    if target.private_key is not None and target.private_key.get_secret_value() == SECRET:
+        return None  # nobody can log in with what stands for the key
+    return engine_capacity(target, project, stack)
 
 
 def droplet(target: DigitalOceanTarget) -> Host:

@@ -1,6 +1,7 @@
 """The estimate of a stack as JSON, for the summary of a preview: ``python -m scripts.needs STACK``.
 
-Runs in the project's Python environment: it takes the platform's own settings and services.
+One that the settings do not allow is ``{"failed": why}``. Runs in the project's Python environment: it takes
+the platform's own settings and services.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ import sys
 from components.digitalocean_prices import AS_OF
 from components.estimate_table import document
 from components.fit import judged
+from components.problems import SettingsError
 from components.stack_file import read
 from scripts.versions import ROOT
 
 
 def _main(stack: str) -> int:
     project = re.search(r"^name:\s*(\S+)", (ROOT / "Pulumi.yaml").read_text(), re.MULTILINE)
-    settings = read(ROOT / f"Pulumi.{stack}.yaml")
+    try:
+        settings = read(ROOT / f"Pulumi.{stack}.yaml")
+    except SettingsError as error:
+        print(json.dumps({"failed": str(error)}))
+        return 0
     found = document(judged(settings, project[1] if project else "", stack))
     print(json.dumps({**found, "prices_of": str(AS_OF)}))
     return 0

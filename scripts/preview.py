@@ -62,8 +62,8 @@ def _is_about_absence(text: str) -> bool:
     )
 
 
-def _estimate(name: str) -> results.Json | None:
-    """What the stack needs, by the settings; None when they can't be read, the program says why then."""
+def _estimate(name: str) -> results.Json:
+    """What the stack needs, by the settings, or why that can't be told."""
     return results.json_of([str(python_env.PYTHON), "-m", "scripts.needs", name])
 
 

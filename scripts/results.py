@@ -63,11 +63,11 @@ def with_error(report: events.Report, messages: str) -> events.Report:
     return dataclasses.replace(report, errors=(text,), finished=False)
 
 
-def json_of(command: Sequence[str]) -> Json | None:
-    """What a command prints as JSON; None when it fails."""
+def json_of(command: Sequence[str]) -> Json:
+    """What a command prints as JSON; ``{"failed": its last line}`` when it fails."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
-        return None
+        return {"failed": (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]}
     found: Json = json.loads(done.stdout)
     return found
 

@@ -47,7 +47,8 @@ def of_preview(stack: str, report: Report, estimate: Mapping[str, Any] | None = 
         _alert("WARNING", "Credentials that change", list(risks.credentials(report))),
         _policies(report.violations),
         _errors(report.errors),
-        _estimate(estimate),
+        # The program reads the same settings: what is wrong with them is said once.
+        "" if report.errors and "failed" in (estimate or {}) else _estimate(estimate),
         _drift(report.drift),
         _changes(report),
         _warnings(report.warnings),
@@ -180,6 +181,8 @@ def _warnings(warnings: Sequence[str]) -> str:
 def _estimate(estimate: Mapping[str, Any] | None) -> str:
     if not estimate:
         return ""
+    if failed := estimate.get("failed"):
+        return f"### Needs\n\nThey could not be estimated:\n\n{_fenced(failed)}"
     lines = ["### Needs", ""]
     host = estimate.get("host")
     memory = f"- Memory: {_gib(estimate['memory_mib'])} expected, {_gib(estimate['limit_mib'])} at most"

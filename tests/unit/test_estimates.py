@@ -12,13 +12,14 @@ import pulumi
 import pytest
 from graph import Graph, platform, run
 
-from components import estimates, footprints
+from components import estimates, fit, footprints
 from components.estimate_table import document, table
 from components.estimates import Estimate, Host, estimate
 from components.fit import judged as judged_stack
 from components.images import CATALOGUE, built_reference, pulled_reference
 from components.plan import Plan, plan
 from components.platform import Platform
+from components.problems import SettingsError
 from components.services import registry
 from components.settings import Settings, load
 from components.stack_file import read
@@ -321,6 +322,31 @@ def test_settings_are_read_without_pulumi(tmp_path: Path) -> None:
     assert found.registry is not None
     assert found.registry.password is not None
     assert "AAAB" not in found.registry.password.get_secret_value()
+
+
+def test_the_file_is_read_as_the_program_reads_it(tmp_path: Path) -> None:
+    """`pulumi config set` writes `""` for a key with nothing below it."""
+    file = tmp_path / "Pulumi.some.yaml"
+    file.write_text('config: {"millrace:users": [{name: ada, role: admin}], "millrace:postgres": ""}')
+    assert list(read(file).services) == ["postgres"]
+    file.write_text("config: {millrce:domain: example.org}")
+    with pytest.raises(SettingsError, match="not a namespace of this project"):
+        read(file)
+
+
+def test_a_host_is_not_asked_with_what_stands_for_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "Pulumi.some.yaml"
+    file.write_text(
+        textwrap.dedent("""
+        config:
+          millrace:users: [{name: ada, role: admin}]
+          millrace:target: {host: "ssh://me@box", private_key: {secure: AAAB}}
+        """)
+    )
+    monkeypatch.setattr(fit, "engine_capacity", lambda *_: pytest.fail("somebody knocked"))
+    assert fit.host_of(read(file), "millrace", "some") is None
 
 
 @pytest.mark.parametrize("stack", ["dev", "minimal"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,18 @@ def test_needs() -> None:
     assert "- Cost: 68.00 USD a month before tax (Droplet s-4vcpu-8gb 48.00, volume 200 GiB 20.00)" in text
     assert "- Without a known price: snapshots" in text
     assert "- **it needs more than it has**" in text
+
+
+def test_needs_that_could_not_be_estimated_are_said_once() -> None:
+    text = said(estimate={"failed": "Pulumi.qa.yaml: millrace:demo: wrong"}).markdown
+    assert "### Needs" in text and "millrace:demo: wrong" in text
+    error = {"diagnosticEvent": {"severity": "error", "message": "Pulumi.qa.yaml: millrace:demo: wrong"}}
+    assert said(error, estimate={"failed": "millrace:demo: wrong"}).markdown.count("wrong") == 1
+
+
+def test_why_a_command_gave_no_json() -> None:
+    assert results.json_of([sys.executable, "-c", "print('{}')"]) == {}
+    assert results.json_of([sys.executable, "-c", "raise OSError('gone')"]) == {"failed": "OSError: gone"}
 
 
 def test_needs_of_a_rented_host(capsys: pytest.CaptureFixture[str]) -> None:
