@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 _USABLE_DISK = 0.93
 
 
-def judged(settings: Settings, project: str, stack: str) -> Estimate:
-    """The estimate of a stack, compared with its host as far as that can be reached.
+def judged(settings: Settings, project: str, stack: str, *, alone: bool = False) -> Estimate:
+    """The estimate of a stack, compared with its host as far as that can be reached; ``alone`` asks no host.
 
     ``problems`` and ``warnings`` are whole lines, with the stack file and the key.
     """
-    found = estimate(settings, host_of(settings, project, stack))
+    alone = alone and settings.target.kind == "docker"
+    found = estimate(settings, None if alone else host_of(settings, project, stack))
     return found.with_lines(lambda text: Problem(("target",), text).line(f"Pulumi.{stack}.yaml", NAMESPACE))
 
 

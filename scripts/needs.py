@@ -1,7 +1,7 @@
 """The estimate of a stack as JSON, for the summary of a preview: ``python -m scripts.needs STACK``.
 
-One that the settings do not allow is ``{"failed": why}``. Runs in the project's Python environment: it takes
-the platform's own settings and services.
+One that the settings do not allow is ``{"failed": why}``. With ``--alone`` no engine is asked. Runs
+in the project's Python environment: it takes the platform's own settings and services.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from components.stack_file import read
 from scripts.versions import ROOT
 
 
-def _main(stack: str) -> int:
+def _main(stack: str, *, alone: bool = False) -> int:
     project = re.search(r"^name:\s*(\S+)", (ROOT / "Pulumi.yaml").read_text(), re.MULTILINE)
     try:
         settings = read(ROOT / f"Pulumi.{stack}.yaml")
     except SettingsError as error:
         print(json.dumps({"failed": str(error)}))
         return 0
-    found = document(judged(settings, project[1] if project else "", stack))
-    print(json.dumps({**found, "prices_of": str(AS_OF)}))
+    found = judged(settings, project[1] if project else "", stack, alone=alone)
+    print(json.dumps({**document(found), "prices_of": str(AS_OF)}))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1]))
+    sys.exit(_main(sys.argv[1], alone="--alone" in sys.argv[2:]))

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from scripts import access, environments, events, python_env, results, summary, terminal
 from scripts.console import SetupError, main
+from scripts.mistakes import MistakesError
 from scripts.setup import setup
 from scripts.versions import CACHE, POLICIES, ROOT
 
@@ -31,10 +32,12 @@ def preview(name: str) -> summary.Summary:
     if environments.state_is_elsewhere(name):
         return summary.impossible(name, environments.NO_STATE.format(stack=name))
     try:
-        setup(name)
+        setup(name, judge=True)
+    except MistakesError as error:
+        return summary.of_preview(name, events.Report(errors=(str(error),)))
     except SetupError as error:
         reason = f"it cannot be previewed here: {error}"
-        return summary.impossible(name, reason, estimate=_estimate(name))
+        return summary.impossible(name, reason, estimate=_estimate(name, "--alone"))
     command = ["preview", "--json", "--stack", name, "--non-interactive", *POLICIES]
     code, output, messages = results.run(command, what=f"preview of {name}")
     report = events.parse(output)
@@ -62,9 +65,9 @@ def _is_about_absence(text: str) -> bool:
     )
 
 
-def _estimate(name: str) -> results.Json:
+def _estimate(name: str, *options: str) -> results.Json:
     """What the stack needs, by the settings, or why that can't be told."""
-    return results.json_of([str(python_env.PYTHON), "-m", "scripts.needs", name])
+    return results.json_of([str(python_env.PYTHON), "-m", "scripts.needs", name, *options])
 
 
 def _children(names: list[str]) -> list[summary.Summary]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from scripts import base_image, engine, pulumi_cli, python_env, stack, target
+from scripts import base_image, engine, mistakes, pulumi_cli, python_env, stack, target
 from scripts.console import main, say, together
 from scripts.versions import CACHE
 
@@ -43,10 +43,11 @@ def packages_only(*, development: bool = False) -> None:
             python_env.install(requirements)
 
 
-def setup(stack_name: str, *, development: bool = False) -> None:
-    """Install what the stack needs and is missing.
+def setup(stack_name: str, *, development: bool = False, judge: bool = False) -> None:
+    """Install what the stack needs and is missing; with ``judge``, look for mistakes in its file first.
 
     Raises:
+        MistakesError: the stack's file has mistakes; its host has not been asked anything.
         SetupError: something is missing that the scripts may not install.
     """
     start = time.monotonic()
@@ -65,8 +66,10 @@ def setup(stack_name: str, *, development: bool = False) -> None:
                 installed.set()
 
         def docker() -> None:
-            if target.is_configured(stack_name):
-                installed.wait()  # reading the target takes PyYAML
+            if judge or target.is_configured(stack_name):
+                installed.wait()  # reading the target takes PyYAML, judging the file all of them
+            if judge:
+                mistakes.refuse(stack_name)
             machine = target.of_stack(stack_name, python_env.PYTHON)
             if machine.made_by_program:
                 return

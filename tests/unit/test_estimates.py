@@ -22,7 +22,7 @@ from components.platform import Platform
 from components.problems import SettingsError
 from components.services import registry
 from components.settings import Settings, load
-from components.stack_file import read
+from components.stack_file import mistakes, read
 from components.targets.docker_capacity import _references
 from tests.integration.services import resolved
 
@@ -347,6 +347,34 @@ def test_a_host_is_not_asked_with_what_stands_for_its_key(
     )
     monkeypatch.setattr(fit, "engine_capacity", lambda *_: pytest.fail("somebody knocked"))
     assert fit.host_of(read(file), "millrace", "some") is None
+    plain = settings(target={"host": "ssh://me@box"})
+    assert fit.judged(plain, "millrace", "some", alone=True).host is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("config:\n  millrace:users: [{name: ada, role: admin}]\n", []),
+        # What is encrypted may be right.
+        (
+            "config:\n  millrace:users: [{name: ada, role: admin}]\n  millrace:tls: {renew_days: {secure: A}}"
+            '\n  millrace:target: {host: "ssh://me@box", private_key: {secure: A}}\n',
+            [],
+        ),
+        (
+            "config:\n  millrace:users: [{name: ada, role: admin}]\n  millrace:target: {host: 192.0.2.1}\n",
+            ["Pulumi.some.yaml: millrace:target.host: "],
+        ),
+        ("config:\n  millrace:users: [\n", ["Pulumi.some.yaml:3: "]),
+        ("config:\n\tmillrace:users: []\n", ["Pulumi.some.yaml:2: found character '\\t'"]),
+    ],
+)
+def test_mistakes_are_found_without_pulumi(tmp_path: Path, text: str, expected: list[str]) -> None:
+    file = tmp_path / "Pulumi.some.yaml"
+    file.write_text(text)
+    found = mistakes(file)
+    assert len(found) == len(expected)
+    assert all(line.startswith(start) for line, start in zip(found, expected, strict=True)), found
 
 
 @pytest.mark.parametrize("stack", ["dev", "minimal"])

@@ -14,7 +14,19 @@ from typing import Any
 
 import pytest
 
-from scripts import environments, events, needs, preview, results, risks, summary, terminal, words
+from scripts import (
+    environments,
+    events,
+    mistakes,
+    needs,
+    preview,
+    results,
+    risks,
+    setup,
+    summary,
+    terminal,
+    words,
+)
 from scripts.console import SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -398,16 +410,33 @@ def test_what_cannot_be_looked_at_is_named(
 
 
 def test_one_that_was_asked_for_must_be_looked_at(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str) -> None:
+    def refuse(name: str, *, judge: bool) -> None:
         raise SetupError("Docker: no engine answers at ssh://stage")
 
     monkeypatch.setattr(preview, "setup", refuse)
-    monkeypatch.setattr(preview, "_estimate", lambda name: None)
+    monkeypatch.setattr(preview, "_estimate", lambda name, *_: None)
     monkeypatch.setattr("sys.argv", ["preview", "--stack", "staging", "--quiet"])
     assert preview._main() == 1
     saved = json.loads((checkout / "preview" / "staging.json").read_text())
     assert saved["impossible"] and "no engine answers" in saved["body"]
     assert results.load(checkout / "preview", "staging").failed
+
+
+def test_mistakes_in_the_file_come_before_its_host(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose engine is not asked; and they are a failure, not something to be looked at elsewhere."""
+
+    def refuse(stack: str) -> None:
+        raise mistakes.MistakesError(f"Pulumi.{stack}.yaml: millrace:app.memory_mob: unknown key")
+
+    monkeypatch.setattr(setup, "CACHE", checkout / ".millrace")
+    monkeypatch.setattr(setup.python_env, "missing", lambda **_: [])
+    monkeypatch.setattr(setup.pulumi_cli, "ensure", lambda: "pulumi")
+    monkeypatch.setattr(setup.pulumi_cli, "version", lambda _: "3")
+    monkeypatch.setattr(setup.mistakes, "refuse", refuse)
+    monkeypatch.setattr(setup.engine, "ensure", lambda _: pytest.fail("the host was asked"))
+    found = preview.preview("staging")
+    assert found.failed and not found.impossible
+    assert "Pulumi.staging.yaml: millrace:app.memory_mob: unknown key" in found.body
 
 
 def test_a_run_that_left_nothing_is_a_failure(tmp_path: Path) -> None:

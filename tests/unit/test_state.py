@@ -116,6 +116,6 @@ def test_nothing_is_deployed_from_an_empty_checkout(checkout: Path, monkeypatch:
     (checkout / "Pulumi.staging.yaml").write_text("config:\n  millrace:target:\n    host: ssh://a@stage\n")
     monkeypatch.setenv("CI", "true")
     monkeypatch.setattr("sys.argv", ["up", "--stack", "staging"])
-    monkeypatch.setattr(up, "setup", lambda name: pytest.fail("set up"))
+    monkeypatch.setattr(up, "setup", lambda *_, **__: pytest.fail("set up"))
     with pytest.raises(SetupError, match="Set PULUMI_BACKEND_URL to the team's backend"):
         up._main()
