@@ -9,6 +9,8 @@ away has to come again, which ssh itself does not do. Only the standard library:
 
 KEY is the file of a key that Millrace's provider puts there while it runs. The provider that runs this may be
 a moment ahead of it; ssh reads the file after it has the connection.
+
+MILLRACE_SSH_PATIENCE_S in the environment is for who asks once whether the host is there at all.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ import sys
 import time
 from pathlib import Path
 
-_PATIENCE_S = 60.0
-_ATTEMPT_S = 20.0
+_PATIENCE_S = float(os.environ.get("MILLRACE_SSH_PATIENCE_S") or 60.0)
+_ATTEMPT_S = min(20.0, _PATIENCE_S)
 _KEY_S = 30.0
 
 
@@ -49,6 +51,8 @@ def _welcome(connection: socket.socket) -> bool:
         first = connection.recv(4, socket.MSG_PEEK | socket.MSG_WAITALL)
     except ConnectionResetError:
         return False
+    except TimeoutError:
+        raise TimeoutError("Connection timed out during banner exchange") from None
     # Newer servers say why they hang up: "Exceeded MaxStartups", "Not allowed at this time".
     return first not in (b"", b"Exce", b"Not ")
 

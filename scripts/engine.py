@@ -16,6 +16,8 @@ from scripts.versions import DOCKER_MINIMUM, at_least
 
 _LOG = Path("/var/log/millrace-dockerd.log")
 _START_SECONDS = 60
+_SSH_PATIENCE_SECONDS = 10
+"""How long a server may be silent, or turn away: nobody else of this stack asks it meanwhile."""
 _INSTALL_HINT = (
     "install Docker (Debian, Ubuntu: sudo apt-get install docker.io iptables), "
     "or set DOCKER_HOST to an engine you may use"
@@ -30,6 +32,7 @@ def _version(target: Target) -> tuple[str, str]:
             capture_output=True,
             text=True,
             timeout=90 if target.ssh_options else 30,
+            env={**os.environ, "MILLRACE_SSH_PATIENCE_S": str(_SSH_PATIENCE_SECONDS)},
             stdin=subprocess.DEVNULL,
         )
     except FileNotFoundError:
@@ -50,6 +53,8 @@ def ensure(target: Target) -> str:
     """
     if target.key_is_secret:
         return "as it is there"  # nobody here can log in; the program says when it does not answer
+    if not target.local:
+        say("docker", f"asking the engine at {target.host}")
     version, reason = _version(target)
     if not version and target.local:
         _bring_up(reason)

@@ -84,9 +84,20 @@ def _unreachable(arguments: Sequence[str]) -> str:
     names = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
     where = f"connect to host {names.get('hostname')} port {names.get('port')}"
     try:
-        socket.create_connection((names["hostname"], int(names["port"])), timeout=_TRY_S).close()
+        with socket.create_connection((names["hostname"], int(names["port"])), timeout=_TRY_S) as connection:
+            mute = _is_mute(connection)
     except OSError as error:
         return f"{where}: {error.strerror or error}"
     except (KeyError, ValueError):
         return _NO_CONNECTION
+    if mute:
+        return f"{where}: Connection timed out during banner exchange - what listens there says nothing"
     return f"{where}: the server turned all attempts away (see MaxStartups in its sshd_config)"
+
+
+def _is_mute(connection: socket.socket) -> bool:
+    try:
+        connection.recv(1)
+    except OSError as error:
+        return isinstance(error, TimeoutError)
+    return False

@@ -49,10 +49,11 @@ def test_docker_is_not_running(bare: Path) -> None:
         engine.ensure(target.Target())
 
 
-def test_a_remote_engine_is_not_installed(bare: Path) -> None:
+def test_a_remote_engine_is_not_installed(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command(bare, "docker", "echo 'no route to host' >&2; exit 1")
     with pytest.raises(SetupError, match=r"no engine answers at tcp://10\.0\.0\.9:2376: no route to host"):
         engine.ensure(target.Target(host="tcp://10.0.0.9:2376"))
+    assert "asking the engine at tcp://10.0.0.9:2376" in capsys.readouterr().out, "it may take a while"
 
 
 def test_docker_is_too_old(bare: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 import docker
 import pytest
 import ssh_dial
-from millrace import ssh_options
+from millrace import ssh_errors, ssh_options
 from millrace.client import APIClient
 from millrace.ssh import SSHForwarder
 
+SILENCED = "proxy dialer did not pass back a connection"
 BANNER = b"SSH-2.0-OpenSSH_9.2\r\n"
 
 
@@ -78,6 +80,27 @@ def test_nobody_there() -> None:
         done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == f"connect to host 127.0.0.1 port {port}: Connection refused\n"
+
+
+def test_a_server_that_says_nothing_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh_errors, "_TRY_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = [sys.executable, ssh_dial.__file__, "127.0.0.1", str(port)]
+        environment = {**os.environ, "MILLRACE_SSH_PATIENCE_S": "0.1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=10)
+        assert done.stderr.endswith(f"port {port}: Connection timed out during banner exchange\n")
+        # The same where ssh silences the command that connects for it.
+        said = ssh_errors.explain(
+            ssh_errors._NO_CONNECTION, ["-F", "/dev/null", "-p", str(port), "127.0.0.1"]
+        )
+        assert "Connection timed out during banner exchange" in said and "MaxStartups" not in said
+
+
+def test_a_server_that_hangs_up_refuses(server: Callable[[list[bytes]], int]) -> None:
+    port = server([b"", b""])
+    said = ssh_errors.explain(SILENCED, ["-F", "/dev/null", "-p", str(port), "127.0.0.1"])
+    assert "turned all attempts away (see MaxStartups" in said
 
 
 def test_the_cause_is_told_though_ssh_does_not() -> None:
