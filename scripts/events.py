@@ -86,6 +86,8 @@ class Report:
     warnings: tuple[str, ...] = ()
     parents: Mapping[str, str] = field(default_factory=dict)
     """Parent of each resource, by URN: a step's service is found by climbing it."""
+    empty: bool = False
+    """Whether no resource was looked at, old or new."""
     finished: bool = False
     """Whether the engine came to its end; what a broken-off run lists is not all there is."""
 
@@ -151,6 +153,8 @@ def read(events: Iterable[Mapping[str, Any]]) -> Report:
         errors=tuple(dict.fromkeys(errors)),
         warnings=tuple(dict.fromkeys(warnings)),
         parents=parents,
+        # The stack itself and its providers may be left of an `up` that failed.
+        empty=finished and all(urn.split("::")[2].startswith("pulumi:") for urn in parents),
         finished=finished,
     )
 

@@ -71,6 +71,9 @@ def of_drift(stack: str, report: Report) -> Summary:
             body=_errors(report.errors),
             failed=True,
         )
+    if report.empty:
+        body = "Nothing is there: it was never brought up, or was taken down again."
+        return Summary(stack=stack, headline="nothing to compare", body=body)
     if not report.drift:
         return Summary(stack=stack, headline="no drift", body="What runs is what the last `up` made.")
     shown = _count(step for step in report.drift if kind_of(step) not in MINOR) or _count(report.drift)

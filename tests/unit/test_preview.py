@@ -145,6 +145,20 @@ def test_no_drift() -> None:
     assert not found.failed and found.headline == "no drift"
 
 
+def test_there_is_no_drift_where_nothing_is() -> None:
+    """Never brought up: that all is as `up` made it would be a lie."""
+    urn = "urn:pulumi:dev::millrace::pulumi:providers:docker::engine"
+    meta = {"urn": urn, "op": "refresh", "type": "pulumi:providers:docker", "new": {"custom": True}}
+    ended = {"summaryEvent": {"result": "succeeded"}}
+    for stream in ([ended], [{"resourcePreEvent": {"metadata": meta}}, ended]):
+        found = summary.of_drift("dev", events.read(stream))
+        assert not found.failed and found.headline == "nothing to compare"
+        assert "never brought up" in found.body
+    meta |= {"urn": urn.replace("pulumi:providers:docker", CONTAINER), "type": CONTAINER}
+    found = summary.of_drift("dev", events.read([{"resourcePreEvent": {"metadata": meta}}, ended]))
+    assert found.headline == "no drift"
+
+
 def test_a_volume_that_is_gone_is_loud() -> None:
     urn = "urn:pulumi:dev::millrace::millrace:services:Kafka$docker:index/volume:Volume::kafka-1-data"
     found = summary.of_drift(
