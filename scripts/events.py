@@ -23,6 +23,9 @@ UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 SECRET = "[secret]"
 _SCALARS = (str, int, float, bool)
 
+_EXIT = "an unhandled error occurred: program exited with non-zero exit code"
+"""What Pulumi adds to a program's own last words."""
+
 _CREATED = ("create", "import")
 _REPLACED = ("replace", "create-replacement", "delete-replaced", "import-replacement", "discard-replaced")
 _DELETED = ("delete", "discard")
@@ -145,12 +148,14 @@ def read(events: Iterable[Mapping[str, Any]]) -> Report:
             _diagnose(found, errors, warnings)
         elif found := event.get("summaryEvent"):
             finished = found.get("result", "succeeded") == "succeeded"
+    # What the program said itself is why it ended.
+    told = [error for error in errors if not error.startswith(_EXIT)]
     return Report(
         steps=tuple(planned.values()),
         drift=tuple(drift.values()),
         unchanged=len(unchanged - planned.keys()),
         violations=tuple(dict.fromkeys(violations)),
-        errors=tuple(dict.fromkeys(errors)),
+        errors=tuple(dict.fromkeys(told or errors)),
         warnings=tuple(dict.fromkeys(warnings)),
         parents=parents,
         # The stack itself and its providers may be left of an `up` that failed.

@@ -159,6 +159,16 @@ def test_there_is_no_drift_where_nothing_is() -> None:
     assert found.headline == "no drift"
 
 
+def test_that_a_program_ended_is_said_only_where_nothing_else_is() -> None:
+    exit_ = "an unhandled error occurred: program exited with non-zero exit code: 1"
+    last, why = (
+        {"diagnosticEvent": {"severity": "error", "message": text}}
+        for text in (exit_, "Pulumi.qa.yaml: millrace:app: unknown key")
+    )
+    assert "exit code" not in said(why, last).markdown
+    assert exit_ in said(last).markdown
+
+
 def test_a_volume_that_is_gone_is_loud() -> None:
     urn = "urn:pulumi:dev::millrace::millrace:services:Kafka$docker:index/volume:Volume::kafka-1-data"
     found = summary.of_drift(
