@@ -79,9 +79,8 @@ def _main() -> int:
     except SettingsError as error:
         print(f"{error}", file=sys.stderr)
         return 1
-    except (OSError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        print(f"error: Pulumi.{stack}.yaml: {reason}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: Pulumi.{stack}.yaml: {error.strerror}", file=sys.stderr)
         return 1
     found = judged(settings, project, stack)
     if options.json:

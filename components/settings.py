@@ -193,9 +193,12 @@ def load(values: Mapping[str, object], stack_file: str, secret_keys: Collection[
     from components.demo_overlay import with_demo
     from components.demo_settings import KEY as DEMO
 
+    if not values:
+        text = f"there are no settings - all keys, such as {NAMESPACE}:users, stand below `config:`"
+        raise SettingsError([f"{stack_file}: {text}"])
     model = settings_model()
-    foreign = [Problem((key,), _astray(key)) for key in sorted(values) if ":" in key]
-    own = {key: values[key] for key in sorted(values) if ":" not in key}
+    foreign = [Problem((key,), _astray(key)) for key in sorted(values) if _is_astray(key)]
+    own = {key: values[key] for key in sorted(values) if not _is_astray(key)}
     # `millrace:object_store:` with nothing below is a service with its defaults.
     services = model.model_fields.keys() - PlatformSettings.model_fields.keys()
     own = {key: {} if value is None and key in services else value for key, value in own.items()}
@@ -236,8 +239,14 @@ def from_config(config: Mapping[str, str], namespace: str = NAMESPACE) -> dict[s
 _NEAR = 0.8
 
 
+def _is_astray(key: str) -> bool:
+    return ":" in key or key.startswith(f"{NAMESPACE}.")
+
+
 def _astray(key: str) -> str:
-    return f'not a namespace of this project - did you mean "{NAMESPACE}:{key.partition(":")[2]}"?'
+    owner, colon, name = key.partition(":")
+    what = "not a namespace of this project" if colon else "unknown key"
+    return f'{what} - did you mean "{NAMESPACE}:{name or owner.removeprefix(f"{NAMESPACE}.")}"?'
 
 
 def secret_names(keys: Iterable[str], namespace: str = NAMESPACE) -> set[str]:

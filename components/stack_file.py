@@ -26,11 +26,8 @@ def read(file: Path) -> Settings:
     Raises:
         SettingsError: with one line for each mistake.
         OSError: the file cannot be read.
-        yaml.YAMLError: it is no YAML.
     """
-    config = _config(file)
-    # By the way of the program: it gets every value as text, and judges that.
-    return load(from_config({str(key): _text(_plain(value)) for key, value in config.items()}), file.name)
+    return _settings(_config(file), file)
 
 
 def mistakes(file: Path) -> list[str]:
@@ -39,22 +36,47 @@ def mistakes(file: Path) -> list[str]:
     Raises:
         OSError: the file cannot be read.
     """
+    config: Mapping[str, Any] = {}
     try:
-        read(file)
+        config = _config(file)
+        _settings(config, file)
     except SettingsError as error:
-        places = tuple(f"{file.name}: {NAMESPACE}:{dotted(path)}: " for path in _encrypted(_config(file)))
+        places = tuple(f"{file.name}: {NAMESPACE}:{dotted(path)}: " for path in _encrypted(config))
         return [line for line in error.lines if not line.startswith(places)]
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        return [f"{file.name}{line}: {error.problem or error.context}"]
-    except yaml.YAMLError as error:
-        return [f"{file.name}: {' '.join(str(error).split())}"]
     return []
 
 
+def _settings(config: Mapping[str, Any], file: Path) -> Settings:
+    # By the way of the program: it gets every value as text, and judges that.
+    return load(
+        from_config({_full(str(key)): _text(_plain(value)) for key, value in config.items()}), file.name
+    )
+
+
 def _config(file: Path) -> Mapping[str, Any]:
-    config: Mapping[str, Any] = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
-    return config
+    try:
+        document = _Loader(file.read_text()).get_single_data()
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SettingsError([f"{file.name}{line}: {error.problem or error.context}"]) from None
+    except yaml.YAMLError as error:
+        raise SettingsError([f"{file.name}: {' '.join(str(error).split())}"]) from None
+    config = document.get("config") if isinstance(document, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, as Pulumi does: PyYAML takes the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in lines and not key.tag.endswith(":merge"):
+                text = f'key "{key.value}" stands in line {lines[key.value]} already - remove one of them'
+                raise yaml.MarkedYAMLError(problem=text, problem_mark=key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                lines[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
 
 
 def _encrypted(value: Any, path: tuple[PathPart, ...] = ()) -> Iterator[tuple[PathPart, ...]]:
@@ -74,6 +96,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return SECRET if set(value) == {"secure"} else {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list) else value
+
+
+def _full(key: str) -> str:
+    # Pulumi takes a key without a namespace for one of the project.
+    return key if ":" in key else f"{NAMESPACE}:{key}"
 
 
 def _text(value: Any) -> str:

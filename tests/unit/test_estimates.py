@@ -366,6 +366,13 @@ def test_a_host_is_not_asked_with_what_stands_for_its_key(
             ["Pulumi.some.yaml: millrace:target.host: "],
         ),
         ("config:\n  millrace:users: [\n", ["Pulumi.some.yaml:3: "]),
+        (
+            "config:\n  millrace:users: []\n  millrace:users: []\n",
+            ['Pulumi.some.yaml:3: key "millrace:users" stands in line 2 already'],
+        ),
+        ("millrace:users: [{name: ada, role: admin}]\n", ["Pulumi.some.yaml: there are no settings"]),
+        # Pulumi takes it for one of the project.
+        ("config:\n  users: [{name: ada, role: admin}]\n", []),
         ("config:\n\tmillrace:users: []\n", ["Pulumi.some.yaml:2: found character '\\t'"]),
     ],
 )

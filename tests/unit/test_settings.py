@@ -351,6 +351,18 @@ def test_a_slip_in_the_namespace_is_a_mistake(namespace: str) -> None:
     ]
 
 
+def test_a_point_in_the_place_of_the_colon() -> None:
+    assert lines(**{"millrace.bi": {}}) == ['["millrace.bi"]: unknown key - did you mean "millrace:bi"?']
+
+
+def test_a_file_without_settings_says_where_they_belong() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(from_config({"docker:host": "unix:///other.sock"}), "Pulumi.test.yaml")
+    assert caught.value.lines == [
+        "Pulumi.test.yaml: there are no settings - all keys, such as millrace:users, stand below `config:`"
+    ]
+
+
 @pytest.mark.parametrize(
     "text",
     [
