@@ -16,6 +16,7 @@ import pytest
 
 from scripts import (
     environments,
+    estimate,
     events,
     mistakes,
     needs,
@@ -396,6 +397,13 @@ def test_stacks_are_chosen_by_name(checkout: Path) -> None:
         SetupError, match=r"stack qa: there is no Pulumi\.qa\.yaml \(there is: dev, prod, staging\)"
     ):
         environments.chosen("dev qa")
+
+
+def test_the_estimate_says_which_stacks_there_are(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for argument, words_ in (("qa", r"no Pulumi\.qa\.yaml \(there is: dev,"), ("dev prod", "name one stack")):
+        monkeypatch.setattr("sys.argv", ["estimate", "--stack", argument])
+        with pytest.raises(SetupError, match=words_):
+            estimate._main()
 
 
 def test_continuous_integration_needs_the_teams_state(
