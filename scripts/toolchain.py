@@ -189,7 +189,7 @@ def _build(part: Part, go: Path, environment: dict[str, str], compiled: threadin
             [go, "build", "-v", *_FLAGS, "-ldflags", part.link, "-o", new, part.package],
             cwd=part.sources,
             env=environment,
-            progress=lambda lines: f"{part.output.name}: {len(lines)} packages compiled",
+            progress=partial(_progress, part.output.name),
             on_line=watch,
             hint="is the Go module proxy (GOPROXY) reachable?",
         )
@@ -197,3 +197,8 @@ def _build(part: Part, go: Path, environment: dict[str, str], compiled: threadin
     # In one step: a running program keeps its file, an interrupted build leaves none.
     new.replace(part.output)
     part.stamp.write_text(digest)
+
+
+def _progress(name: str, lines: list[str]) -> str:
+    # Go says nothing before its first package: a count of 0 looks as if it were stuck.
+    return f"{name}: {len(lines)} packages compiled" if lines else f"{name}: Go is loading its packages"

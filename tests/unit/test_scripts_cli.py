@@ -159,6 +159,11 @@ def test_wrapper_leaves_a_passphrase_of_the_users_own(
     assert wrapper(checkout, checkout, **variable)[0] == expected
 
 
+def test_a_build_that_has_compiled_nothing_yet_does_not_look_stuck() -> None:
+    assert toolchain._progress("pulumi", []) == "pulumi: Go is loading its packages"
+    assert toolchain._progress("pulumi", ["a", "b"]) == "pulumi: 2 packages compiled"
+
+
 # The toolchain's stamps
 
 
