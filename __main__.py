@@ -3,7 +3,7 @@
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env
 
-from components import object_store_managed
+from components.digitalocean_keys import missing_keys, missing_token
 from components.fit import judged
 from components.platform import Platform
 from components.problems import SettingsError
@@ -25,8 +25,14 @@ target = settings.target
 # A host that the program makes is waited for by a resource.
 if target.kind == "docker" and not pulumi.runtime.is_dry_run() and (problem := engine_problem(target)):
     raise pulumi.RunError(problem)
-if target.kind == "digitalocean" and (missing := object_store_managed.missing_keys(target, config)):
-    raise pulumi.RunError(missing.line(stack_file, NAMESPACE))
+if target.kind == "digitalocean":
+    if missing := missing_keys(target, config):
+        raise pulumi.RunError(missing.line(stack_file, NAMESPACE))
+    if missing := missing_token(config):
+        # A first look at what it would make and cost takes none.
+        if not pulumi.runtime.is_dry_run():
+            raise pulumi.RunError(missing.line(stack_file, NAMESPACE))
+        pulumi.log.warn(missing.line(stack_file, NAMESPACE))
 fit = judged(settings, pulumi.get_project(), pulumi.get_stack())
 if fit.problems:
     raise pulumi.RunError("\n".join(fit.problems))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,12 +30,6 @@ _LONGEST_START = 32
 
 # There is none for writing alone: see problems().
 _PERMISSIONS = {BucketPrivilege.READ_ONLY: "read", BucketPrivilege.READ_WRITE: "readwrite"}
-
-_PROVIDER_KEYS = {
-    "SPACES_ACCESS_KEY_ID": "digitalocean:spacesAccessId",
-    "SPACES_SECRET_ACCESS_KEY": "digitalocean:spacesSecretKey",
-}
-"""Keys of the account, by which the provider makes buckets: environment variable -> configuration."""
 
 
 def buckets(settings: ObjectStoreSettings, demands: Sequence[Demand], start: str) -> list[ManagedBucket]:
@@ -108,17 +101,3 @@ def _names(own: ObjectStoreSettings, demands: Sequence[Demand], prefix: str | No
                 f'leaves {room} of the {_LONGEST} characters of a name in Spaces, bucket "{bucket.name}" has '
                 f"{len(bucket.name)} - give a shorter one",
             )
-
-
-def missing_keys(target: DigitalOceanTarget, config: Mapping[str, str]) -> Problem | None:
-    """What the provider lacks to make buckets; ``config`` is Pulumi's, with namespaces."""
-    if target.object_store is None:
-        return None
-    absent = [name for name, key in _PROVIDER_KEYS.items() if not (os.environ.get(name) or config.get(key))]
-    if not absent:
-        return None
-    return Problem(
-        ("target", KEY),
-        f"Spaces needs an access key of the account, and there is no {' and no '.join(absent)} "
-        "- set both as docs/digitalocean.md says",
-    )

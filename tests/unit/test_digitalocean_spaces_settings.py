@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from spaces_sample import ACME, STORE, TARGET, VALUES, buckets, settings, small
 
-from components import object_store_managed
+from components import digitalocean_keys
 from components.digitalocean_settings import REGIONS, SPACES_REGIONS
 from components.problems import SettingsError
 from components.settings import load
@@ -137,15 +137,23 @@ def test_missing_keys_of_the_account_are_said_before_anything_is_made(
     without: Any = settings({}).target
 
     def missing(target: Any = with_spaces, **config: str) -> str | None:
-        problem = object_store_managed.missing_keys(
+        problem = digitalocean_keys.missing_keys(
             target, {f"digitalocean:{key}": value for key, value in config.items()}
         )
         return problem and problem.line("Pulumi.prod.yaml", "millrace")
 
     assert missing(without) is None
+    for name in ("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    everything = missing()
+    assert everything and "; there is no DIGITALOCEAN_TOKEN either - set them" in everything
+    assert digitalocean_keys.missing_token({})
+    assert digitalocean_keys.missing_token({"digitalocean:token": "t"}) is None
+    monkeypatch.setenv("DIGITALOCEAN_TOKEN", "t")
+    assert digitalocean_keys.missing_token({}) is None
     assert missing() == (
         "Pulumi.prod.yaml: millrace:target.object_store: Spaces needs an access key of the account, and "
-        "there is no SPACES_ACCESS_KEY_ID and no SPACES_SECRET_ACCESS_KEY - set both as docs/digitalocean.md "
+        "there is no SPACES_ACCESS_KEY_ID and no SPACES_SECRET_ACCESS_KEY - set them as docs/digitalocean.md "
         "says"
     )
     assert missing(spacesAccessId="a", spacesSecretKey="b") is None
