@@ -43,8 +43,9 @@ def preview(name: str) -> summary.Summary:
     report = events.parse(output)
     if missing := _missing_plugin(report.errors, messages):
         reason = (
-            f"it cannot be previewed here: Pulumi's plugin {missing} is not installed, "
-            "and its download site does not answer"
+            f"it cannot be previewed here: Pulumi's plugin {missing} is not installed, and get.pulumi.com, "
+            "where it comes from, does not answer - let this machine reach it, or install the plugin from a "
+            f"file: pulumi plugin install resource {missing} VERSION --file FILE"
         )
         return summary.impossible(name, reason, estimate=_estimate(name))
     if code and not (report.errors or report.violations):
