@@ -278,7 +278,11 @@ def _service(steps: Sequence[Step]) -> Iterator[str]:
             yield f"- {kind}: {_plural(title, len(own))} {listed(map(code, own))}"
     minor = sum(1 for step in steps if kind_of(step) in MINOR)
     if minor:
-        yield f"- {minor} that {'follows' if minor == 1 else 'follow'}: checks, owners of volumes, requests"
+        # They come and go with what the other lines say.
+        yield f"- {minor} that {'follows' if minor == 1 else 'follow'} from others: {_MINOR}"
+
+
+_MINOR = "readiness checks, owners of volumes, certificate requests, former keys"
 
 
 def _plural(title: str, number: int) -> str:

@@ -73,7 +73,7 @@ def test_changed_limit() -> None:
     text = told("changed-limit")
     assert "- container `postgres` replaced: memory limit (MiB): `512` → `768`" in text
     assert "- job `postgres-setup` replaced: follows from another change" in text
-    assert "follows: checks" in text and "postgres-ready" not in text
+    assert "1 that follows from others: readiness checks," in text and "postgres-ready" not in text
     assert not loud(text), "a container's replacement loses nothing"
 
 
@@ -416,6 +416,16 @@ def test_continuous_integration_needs_the_teams_state(
     assert found.impossible and found.failed and "PULUMI\\_BACKEND\\_URL" in found.body
     monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://state")
     assert not environments.state_is_elsewhere("prod")
+
+
+def test_a_missing_plugin_says_where_it_comes_from(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "no resource plugin 'pulumi-resource-digitalocean' found in the workspace"
+    monkeypatch.setattr(preview, "setup", lambda *_, **__: None)
+    monkeypatch.setattr(preview, "_estimate", lambda *_: {"failed": "x"})
+    monkeypatch.setattr(preview.results, "run", lambda *_, **__: (1, "", line))
+    found = preview.preview("prod")
+    assert found.impossible
+    assert "get.pulumi.com" in found.body and "pulumi plugin install resource digitalocean" in found.body
 
 
 @pytest.mark.parametrize("ci", [False, True])
