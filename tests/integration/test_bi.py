@@ -267,7 +267,14 @@ def test_page_loads_in_a_browser(
         text = "document.querySelector('#app')?.innerText ?? ''"
         drawn = "document.querySelectorAll('canvas').length"
         # Bars and lines are drawn, and of those that have no data there is none.
-        person.see(web.url("bi", path), lambda: words in person.ask(text) and person.ask(drawn) >= drawings)
+
+        def visit() -> None:
+            person.open(web.url("bi", path))
+            wait_until(
+                lambda: person.broken_off() or (words in person.ask(text) and person.ask(drawn) >= drawings)
+            )
+
+        person.undisturbed(visit)
         person.picture(f"bi-{user}-{words.split()[-1].lower()}")
         own = web.url("bi", "")
         answers = [e["response"] for e in person.of("Network.responseReceived")]

@@ -54,6 +54,9 @@ JSON.stringify([...document.querySelectorAll('main li')].map(li => {
 """
 
 
+_FAILED = "Network.loadingFailed"
+
+
 class Person(Browser):
     """A browser whose user types a login where one is asked for; it remembers what happened."""
 
@@ -75,25 +78,31 @@ class Person(Browser):
         )
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.call("Emulation.setEmulatedMedia", features=[feature])
-        self.call("Page.navigate", url=url)
-        self.wait_for("Page.loadEventFired")
 
-    def see(self, url: str, ready: Callable[[], bool]) -> None:
-        """Go to an address until all of it is there.
+        def visit() -> None:
+            self.call("Page.navigate", url=url)
+            self.wait_for("Page.loadEventFired")
+
+        self.undisturbed(visit)
+
+    def undisturbed(self, act: Callable[[], Any]) -> None:
+        """Do something that makes requests, until none of them was broken off; what was is forgotten.
 
         Chromium breaks off all its requests when a network interface comes or goes, as with each container
-        of other tests. Such a visit is forgotten and made again.
+        of other tests.
         """
         for _ in range(20):
-            self.events.clear()
-            self.open(url)
-            wait_until(lambda: self._broken_off() or ready())
-            if not self._broken_off():
+            start = len(self.events)
+            act()
+            if not self.broken_off(start):
                 return
-        pytest.fail(f"{url}: the network never stayed the same")
+            del self.events[start:]
+        pytest.fail("the machine's networks never stayed the same")
 
-    def _broken_off(self) -> bool:
-        return any(e["errorText"] == "net::ERR_NETWORK_CHANGED" for e in self.of("Network.loadingFailed"))
+    def broken_off(self, start: int = 0) -> bool:
+        """Whether that has happened, among the events from ``start`` on."""
+        errors = (e["params"]["errorText"] for e in self.events[start:] if e.get("method") == _FAILED)
+        return "net::ERR_NETWORK_CHANGED" in errors
 
     def of(self, event: str) -> list[dict[str, Any]]:
         """Parameters of all events of this name."""
@@ -225,19 +234,22 @@ def test_narrow_screens_need_no_scrolling_sideways(web: Web, person: Person, wid
 
 
 def test_a_click_anywhere_on_a_card_opens_the_service(web: Web, person: Person) -> None:
-    person.open(web.url(""))
     console = web.url("object-store")
-    (card,) = (card for card in json.loads(person.ask(CARDS)) if card["url"] == console)
-    person.events.clear()
-    for kind in ("mousePressed", "mouseReleased"):
-        person.call(
-            "Input.dispatchMouseEvent", type=kind, x=card["x"], y=card["y"], button="left", clickCount=1
-        )
-    person.wait_for("Page.loadEventFired")
+
+    def click() -> None:
+        person.open(web.url(""))
+        (card,) = (card for card in json.loads(person.ask(CARDS)) if card["url"] == console)
+        for kind in ("mousePressed", "mouseReleased"):
+            person.call(
+                "Input.dispatchMouseEvent", type=kind, x=card["x"], y=card["y"], button="left", clickCount=1
+            )
+        person.wait_for("Page.loadEventFired")
+
+    person.undisturbed(click)
     assert str(person.ask("location.href")).startswith(console)
     documents = [e for e in person.of("Network.responseReceived") if e["type"] == "Document"]
     assert documents[-1]["response"]["status"] == 200
-    assert person.ask("document.title") == "MinIO Console"
+    assert wait_until(lambda: person.ask("document.title") == "MinIO Console")
 
 
 def test_every_link_leads_somewhere(web: Web, person: Person) -> None:
