@@ -116,7 +116,12 @@ _HTTP_OK = "performance.getEntriesByType('navigation')[0].responseStatus === 200
 PICTURES = (
     Picture(name="portal-light", service="portal", ready=_HTTP_OK, size=(960, 560), whole=True),
     Picture(name="portal-dark", service="portal", ready=_HTTP_OK, size=(960, 560), whole=True, scheme="dark"),
-    Picture(name="demo-airflow", service="airflow", path=_LAST_RUN, ready=_text("demo_retail", "Success")),
+    Picture(
+        name="demo-airflow",
+        service="airflow",
+        path=_LAST_RUN,
+        ready=_text("demo_retail", "Success", "bronze", "gold"),
+    ),
     Picture(
         name="demo-spark-history",
         service="spark-history",
