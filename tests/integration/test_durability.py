@@ -110,6 +110,8 @@ def test_killed_up(stack: Stack) -> None:
     config["postgres"]["memory_mib"] += 8
     stack.configure(config)
     stack.interrupted_up(when=lambda written: "postgres creating replacement" in written, kill=True)
+    # The state is one file for each stack: killed between writing two, it could not be read again.
+    assert not list((stack.folder / ".millrace/state").rglob("*.attrs"))
     stack.pulumi("cancel", "--yes", stack.name, check=False)
     stack.up()
     stack.no_change()
