@@ -1,4 +1,4 @@
-"""The demo on the real stack: figures are exact whatever happens, and nobody sees more than is meant.
+"""The demo on the real stack: figures are exact whatever happens.
 
 The pipelines run three times. The first run, by `make demo`, loses its worker in the middle of a job. Then
 the simulator crashes, goes on and is stopped, so that figures stand still; files and messages come that

@@ -16,6 +16,7 @@ Parse = Callable[[DataFrame], DataFrame]
 """Turns rows of bronze into typed rows with :data:`REASON`, :data:`RAW` and :data:`SOURCE`."""
 
 _UPKEEP = ("OPTIMIZE", "VACUUM START", "VACUUM END")
+"""Operations in a table's log that make versions with the same rows."""
 
 REASON, RAW, SOURCE = "_reason", "_raw", "_source"
 """Why a row is refused, or null; its text as it came; where it came from."""
@@ -211,7 +212,6 @@ def unseen(job: Job, source: str, target: str) -> int | None:
         return None
     known = int(job.files.read(_bookmark(job, target)) or -1)
     commits = (_commit_info(job, uri, number) for number in range(known + 1, latest + 1))
-    # Maintenance makes versions with the same rows.
     if 0 <= known <= latest and all(c and c["operation"] in _UPKEEP for c in commits):
         return None
     return latest
