@@ -182,13 +182,17 @@ def inside(stack: Stack, path: str, headers: dict[str, str], method: str = "GET"
 def test_a_run_reaches_success_with_all_there_is(stack: Stack) -> None:
     erin = Client(stack, "erin", token=True)
     run = erin.run("uses")
-    log = erin.log("uses", run, "rows")
-    assert "first mark" in log and "('airflow_tasks', 'shop')" in log
-    # The log is in the object store, and nowhere else.
+    # A task has succeeded before its log moves into the object store, and is nowhere else then.
+    wait_until(
+        lambda: "first mark" in (log := erin.log("uses", run, "rows")) and "('airflow_tasks', 'shop')" in log
+    )
     root = object_store(stack, "root")
-    keys = [str(o.object_name) for o in root.list_objects("airflow-logs", "dag_id=uses/", recursive=True)]
-    assert any(f"run_id={run}" in key and "task_id=rows" in key for key in keys), keys
-    # A task has succeeded before its log is moved.
+
+    def moved() -> bool:
+        objects = root.list_objects("airflow-logs", f"dag_id=uses/run_id={run}/task_id=rows/", recursive=True)
+        return any(objects)
+
+    assert wait_until(moved)
     local = ["find", "/var/lib/millrace/airflow-logs/dag_id=uses", "-type", "f"]
     assert wait_until(lambda: stack.container("airflow-scheduler").exec_run(local).output == b"")
 
@@ -290,7 +294,8 @@ def test_a_changed_dag_restarts_nothing(stack: Stack, folder: Path) -> None:
     stack.up()
     assert containers(stack) == before
     wait_until(lambda: erin("GET", "/dags/added").status_code == 200)
-    assert "second mark" in erin.log("uses", erin.run("uses"), "rows")
+    run = erin.run("uses")
+    wait_until(lambda: "second mark" in erin.log("uses", run, "rows"))
     (folder / "added.py").unlink()
     stack.up()
     listed = "/dags?dag_id_pattern=added"

@@ -97,6 +97,7 @@ def test_interrupted_up(stack: Stack, moment: str) -> None:
     stack.configure(config)
     run = stack.interrupted_up(when=lambda written: moment in written)
     assert moment in run.output
+    assert "Traceback" not in run.output
     stack.up()
     assert (
         stack.container("postgres").attrs["HostConfig"]["Memory"] == config["postgres"]["memory_mib"] * 2**20

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -150,8 +151,15 @@ def test_command_lines_and_environments(stack: Stack, secrets: set[str]) -> None
     outside = Path("/proc/self/ns/mnt").readlink()
 
     def watch() -> None:
+        since: dict[Path, float] = {}
+        looked = 0.0
         while not done.wait(0.01):
-            for process in Path("/proc").glob("[0-9]*"):
+            now = time.monotonic()
+            since = {process: since.get(process, now) for process in Path("/proc").glob("[0-9]*")}
+            # Another program takes a process over in its first moments, or at the end of a start script.
+            old = now - looked > 1
+            looked = now if old else looked
+            for process in (process for process, first in since.items() if old or now - first < 1):
                 with contextlib.suppress(OSError):
                     seen.add((process / "cmdline").read_bytes().decode(errors="replace"))
                     if (process / "ns" / "mnt").readlink() != outside:

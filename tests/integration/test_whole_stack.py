@@ -9,6 +9,7 @@ import copy
 import os
 import re
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +19,7 @@ from docker.models.containers import Container
 from components.estimates import estimate
 from components.services import registry
 from components.settings import load
+from scripts import events
 from tests.bench.usage import memory
 from tests.integration.services import ONLY
 from tests.integration.stack import Stack, wait_until
@@ -76,24 +78,51 @@ def settings(everything: Stack) -> dict[str, Any]:
     return copy.deepcopy(everything.config)
 
 
-@pytest.mark.usefixtures("settings")
+@pytest.fixture
+def with_more_cpus(everything: Stack, settings: dict[str, Any]) -> Iterator[Callable[..., None]]:
+    """Changes a setting of these services that their containers alone depend on."""
+
+    def change(*keys: str) -> None:
+        config = copy.deepcopy(settings)
+        for key in keys:
+            own = config[key] or {}
+            config[key] = {**own, "cpus": round(own.get("cpus", 1.0) + 0.5, 1)}
+        everything.configure(config)
+
+    yield change
+    everything.configure(settings)
+
+
 @pytest.mark.parametrize("key", KEYS)
-def test_a_changed_setting_touches_its_service_alone(everything: Stack, key: str) -> None:
+def test_a_changed_setting_concerns_its_service_alone(
+    everything: Stack, with_more_cpus: Callable[..., None], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by a preview, which shows at least what an `up` would do: one for each service takes minutes."""
     skip_unless_up(everything, key)
+    with_more_cpus(key)
+    monkeypatch.setitem(everything.environment, "PULUMI_ENABLE_STREAMING_JSON_PREVIEW", "true")
+    report = events.parse(everything.pulumi("preview", "--json", "--stack", everything.name).output)
+    assert report.finished and not report.errors
+    concerned = [step for step in report.steps if step.type == "docker:index/container:Container"]
+    assert {step.kind for step in concerned} == {"replaced"}
+    now = identities(everything)
+    assert {now[f"{everything.prefix}-{step.name}"][0] for step in concerned} == {key}
+
+
+def test_changed_settings_touch_their_services_alone(
+    everything: Stack, with_more_cpus: Callable[..., None]
+) -> None:
+    """Those that most others use."""
+    keys = {"proxy", "postgres", "object_store", "kafka"} & everything.config.keys()
     before = identities(everything)
-    config = everything.config
-    own = config[key] or {}
-    config[key] = {**own, "cpus": round(own.get("cpus", 1.0) + 0.5, 1)}
-    everything.configure(config)
+    with_more_cpus(*keys)
     everything.up()
     after = identities(everything)
     assert after.keys() == before.keys()
-    replaced = {name for name in after if after[name] != before[name]}
-    assert {after[name][0] for name in replaced} == {key}
+    assert {service for name, (service, _) in after.items() if after[name] != before[name]} == keys
 
 
 def test_settings_put_back_make_the_stack_as_before(everything: Stack, settings: dict[str, Any]) -> None:
-    """One `up` for all the changes above, not one for each."""
     everything.configure(settings)
     everything.up()
     everything.no_change()

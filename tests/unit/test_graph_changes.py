@@ -8,14 +8,28 @@ from fake_services import FAKES
 from graph import Graph, bare, platform
 from graph_sample import ALONE, FAKE, fake, made, real
 
-# -- rotation
-
 
 def changed(before: Graph, after: Graph) -> set[str]:
     """Names of custom resources whose inputs differ."""
     old = {node.urn: node for node in before.nodes}
     assert old.keys() == {node.urn for node in after.nodes}
     return {node.name for node in after.nodes if bare(dict(node.inputs)) != bare(dict(old[node.urn].inputs))}
+
+
+def test_timeouts_are_scaled_and_containers_stay_as_they_are() -> None:
+    before, after = fake(), fake(timeout_scale=2.5)
+    waits = {node.name: node.get("deadline") for node in before.of("millrace:docker:Ready")}
+    runs = {node.name: node.get("timeout") for node in before.jobs}
+    assert waits and runs
+    scaled = {node.name: node.get("deadline") for node in after.of("millrace:docker:Ready")}
+    assert scaled == {name: seconds * 2.5 for name, seconds in waits.items()}
+    assert {node.name: node.get("timeout") for node in after.jobs} == {
+        name: seconds * 2.5 for name, seconds in runs.items()
+    }
+    assert changed(before, after) == {*waits, *runs}
+
+
+# -- rotation
 
 
 def test_rotation_changes_one_password_and_what_uses_it() -> None:

@@ -83,7 +83,9 @@ def test_nothing_changed(servicer: Servicer) -> None:
     ("type_", "old", "new", "diffs", "replaces"),
     [
         ("Ready", READY, {**READY, "container": "other"}, ["container"], []),
-        ("Ready", READY, {**READY, "probe": ["ask", "more"], "deadline": 6}, ["deadline", "probe"], []),
+        ("Ready", READY, {**READY, "probe": ["ask", "more"], "timeout": 2}, ["probe", "timeout"], []),
+        ("Ready", READY, {**READY, "deadline": 6}, [], []),
+        ("Job", {"timeout": 300}, {"timeout": 900}, [], []),
         ("Job", {"triggers": []}, {"triggers": ["1"]}, ["triggers"], ["triggers"]),
         ("Job", {"files": [{"content": "a"}]}, {"files": [{"content": "b"}]}, ["files"], ["files"]),
         ("Network", {"pool": "a", "prefix": 27}, {"pool": "b", "prefix": 27}, ["pool"], ["pool"]),
