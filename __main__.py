@@ -1,5 +1,8 @@
 """Millrace: settings -> platform -> outputs."""
 
+import os
+import signal
+
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env
 
@@ -9,6 +12,10 @@ from components.platform import Platform
 from components.problems import SettingsError
 from components.settings import NAMESPACE, from_config, load, secret_names
 from components.targets.docker_host import engine_problem
+
+# By this signal the engine ends programs of updates that failed or were stopped. As an exception it may come
+# up anywhere, also where Python can only print it, and people would read a traceback beside what went wrong.
+signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
 
 config = {**get_config_env(), **CONFIG.get()}
 stack_file = f"Pulumi.{pulumi.get_stack()}.yaml"
