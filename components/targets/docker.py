@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pulumi
 import pulumi_docker as docker
@@ -118,7 +120,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
                     f"{name}-ready",
                     container=container.id,
                     service=name,
-                    probe=workload.probe,
+                    probe=replace(workload.probe, deadline_s=self._scaled(workload.probe.deadline_s)),
                     opts=child_opts(
                         scope.parent, provider=self._millrace, deleted_with=container, depends_on=[container]
                     ),
@@ -137,7 +139,7 @@ class DockerTarget(pulumi.ComponentResource, Target):
             container_name=f"{self.prefix}-{name}",
             image=image,
             service=scope.hostname,
-            job=job,
+            job=replace(job, timeout_s=self._scaled(job.timeout_s)),
             env=self._env(job.env, egress=job.egress),
             files=self._files(job.files, egress=job.egress),
             tmpfs=_tmpfs(job.tmpfs),
@@ -316,6 +318,9 @@ class DockerTarget(pulumi.ComponentResource, Target):
         if egress and self._ca_bundle:
             files.append(File(path=_CA_BUNDLE, content=self._ca_bundle))
         return files
+
+    def _scaled(self, seconds: int) -> int:
+        return math.ceil(seconds * self._settings.timeout_scale)
 
     def _owned(self, service: str, workload: str | None = None) -> dict[str, pulumi.Input[str]]:
         """Labels of what an interrupted update may leave behind and the next one clear away."""

@@ -31,6 +31,7 @@ class Job(Resource):
     # A failed update would keep the former inputs in the state: put back, they would look like done, while
     # the failed run may have got half-way.
     replace_on = EVERY_INPUT
+    ignore = frozenset({"timeout"})  # counts from the next run on
 
     @override
     def create(self, call: Call, props: Props) -> tuple[str, dict[str, Any]]:

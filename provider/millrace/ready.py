@@ -25,6 +25,7 @@ class Ready(Resource):
     """
 
     type_token = "millrace:docker:Ready"
+    ignore = frozenset({"deadline"})  # counts from the next wait on
 
     @override
     def create(self, call: Call, props: Props) -> tuple[str, dict[str, Any]]:
