@@ -99,7 +99,7 @@ class PlatformSettings(Model):
     time_zone: TimeZone = "UTC"
     """IANA time zone of every container."""
     timeout_scale: Annotated[Float, Field(ge=0.1, le=20)] = 1.0
-    """Multiplies how long a container's start and a job may take before they count as failed: up for a slow host."""
+    """Multiplies how long a start and a job may take before they count as failed: more for a slow host."""
     package_mirrors: PackageMirrors = PackageMirrors()
     """Mirrors of the package registries that builds take from, for networks that reach no others."""
     ca_bundle: ExistingFile | None = None
