@@ -111,6 +111,16 @@ def ensure() -> Path:
     return cli
 
 
+def ensure_plugin(name: str) -> None:
+    """Try to have a plugin that only some stacks use; one that can't be had is Pulumi's to name.
+
+    An official CLI gets it by itself. A self-built one does not try: see the wrapper ``scripts/pulumi``.
+    """
+    cli = Path(CHOICE.read_text().strip())
+    if cli == toolchain.PULUMI and not _has_plugin(name) and reachable():
+        _official_plugins(cli, [name])
+
+
 def _install_official() -> Path | None:
     """Run Pulumi's installer; None when it fails, the build is left then."""
     wanted = pinned("pulumi")
@@ -136,7 +146,11 @@ def plugin_folder(name: str) -> Path:
 
 def missing_plugins() -> list[str]:
     """The plugins that are not installed in the version of their SDK."""
-    return [name for name in PLUGINS if not (plugin_folder(name) / f"pulumi-resource-{name}").is_file()]
+    return [name for name in PLUGINS if not _has_plugin(name)]
+
+
+def _has_plugin(name: str) -> bool:
+    return (plugin_folder(name) / f"pulumi-resource-{name}").is_file()
 
 
 def _bridge_is_used() -> bool:

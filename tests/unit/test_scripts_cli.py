@@ -18,6 +18,7 @@ from fake_command import command
 from scripts import packages, pulumi_cli, toolchain, versions
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_DOWNLOADS = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
 
 # The CLI
 
@@ -103,10 +104,46 @@ def test_a_closed_network_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> None
         assert time.monotonic() - start < 4
 
 
+@pytest.mark.parametrize(
+    ("self_built", "there", "online", "asked"),
+    [
+        (True, False, True, ["plugin install resource digitalocean"]),
+        (True, False, False, []),
+        (True, True, True, []),
+        (False, False, True, []),  # Pulumi's own business
+    ],
+)
+@pytest.mark.usefixtures("fresh_console")
+def test_the_plugin_of_some_stacks_is_installed_where_pulumi_does_not_do_it_itself(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    self_built: bool,
+    there: bool,
+    online: bool,
+    asked: list[str],
+) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    cli = command(tmp_path / "cli", "pulumi", f'echo "$1 $2 $3 $4" >> {log}')
+    choice = tmp_path / "choice"
+    choice.write_text(f"{cli}\n")
+    monkeypatch.setattr(pulumi_cli, "CHOICE", choice)
+    monkeypatch.setattr(pulumi_cli, "reachable", lambda: online)
+    monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
+    if self_built:
+        monkeypatch.setattr(toolchain, "PULUMI", cli)
+    if there:
+        folder = pulumi_cli.plugin_folder("digitalocean")
+        folder.mkdir(parents=True)
+        (folder / "pulumi-resource-digitalocean").touch()
+    pulumi_cli.ensure_plugin("digitalocean")
+    assert log.read_text().splitlines() == asked
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A set-up checkout whose CLI prints the environment it gets."""
-    shown = "PULUMI_CONFIG_PASSPHRASE_FILE PULUMI_BACKEND_URL PULUMI_SKIP_UPDATE_CHECK"
+    shown = f"PULUMI_CONFIG_PASSPHRASE_FILE PULUMI_BACKEND_URL PULUMI_SKIP_UPDATE_CHECK {NO_DOWNLOADS}"
     cli = command(
         tmp_path / "cli", "pulumi", f'for n in {shown}; do eval echo "$n=\\$$n"; done; echo "$PATH $*"'
     )
@@ -134,12 +171,23 @@ def wrapper(checkout: Path, cwd: Path, **environment: str) -> list[str]:
 
 
 def test_wrapper_gives_the_passphrase_and_the_environment(checkout: Path) -> None:
-    passphrase, backend, skip, last = wrapper(checkout, checkout)
+    passphrase, backend, skip, downloads, last = wrapper(checkout, checkout)
     assert passphrase == f"PULUMI_CONFIG_PASSPHRASE_FILE={checkout}/.millrace/passphrase"
     assert backend == "PULUMI_BACKEND_URL="
     assert skip == "PULUMI_SKIP_UPDATE_CHECK=true"
+    assert downloads == f"{NO_DOWNLOADS}="
     assert last.startswith(f"{checkout}/.venv/bin:")
     assert last.endswith(" preview")
+
+
+def test_a_self_built_cli_looks_for_no_plugins_in_the_internet(checkout: Path) -> None:
+    choice = checkout / ".millrace" / "cli"
+    built = checkout / ".millrace" / "toolchain" / "bin" / "pulumi"
+    built.parent.mkdir(parents=True)
+    shutil.copy(choice.read_text().strip(), built)
+    choice.write_text(f"{built}\n")
+    assert f"{NO_DOWNLOADS}=true" in wrapper(checkout, checkout)
+    assert f"{NO_DOWNLOADS}=false" in wrapper(checkout, checkout, **{NO_DOWNLOADS: "false"})
 
 
 def test_wrapper_finds_the_state_from_a_subfolder(checkout: Path) -> None:
