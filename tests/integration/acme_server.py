@@ -20,7 +20,7 @@ from docker.models.containers import Container
 
 from components.images import built_reference
 from tests.integration.images import build
-from tests.integration.stack import free_port, wait_until
+from tests.integration.stack import ANSWER_S, free_port, wait_until
 
 _IMAGE = "millrace/pebble:test"
 
@@ -36,7 +36,7 @@ class Pebble:
     def __init__(self, folder: Path, http_port: int) -> None:
         """Settles addresses and writes the files; :meth:`start` starts it."""
         self.folder, self.http_port = folder, http_port
-        self._docker = docker.from_env()
+        self._docker = docker.from_env(timeout=120)
         bridge = self._docker.networks.get("bridge").attrs["IPAM"]["Config"][0]
         # An address of this machine that is the same seen from here and from containers.
         subnet = ipaddress.ip_network(bridge["Subnet"])
@@ -106,6 +106,7 @@ class Pebble:
             base_url=f"https://{self.address}:{self.management_port}",
             verify=ssl.create_default_context(cafile=str(self.ca)),
             trust_env=False,
+            timeout=ANSWER_S,
         )
 
     def _run(self, *command: str) -> None:

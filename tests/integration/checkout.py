@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.integration.stack import PROJECT, ROOT, Run
+from tests.integration.stack import PROJECT, ROOT, UP_TIMEOUT_S, Run
 
 _COPIED = ("scripts", "Makefile", "requirements.txt", "requirements-dev.txt")
 _LINKED = ("components", "policies", "configs", "images", "provider", "__main__.py", ".venv", "toolchain")
@@ -52,7 +52,7 @@ class Checkout:
     def run(self, *command: str, check: bool = True, **environment: str) -> Run:
         """Run a command there; what it wrote, both streams together."""
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment | environment, text=True, timeout=600,
+            command, cwd=self.folder, env=self.environment | environment, text=True, timeout=UP_TIMEOUT_S,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         if check:

@@ -8,7 +8,7 @@ import psycopg
 import urllib3
 from minio import Minio
 
-from tests.integration.stack import Stack
+from tests.integration.stack import ANSWER_S, Stack
 
 
 def ca_file(stack: Stack) -> str:
@@ -32,7 +32,7 @@ def postgres(
         sslmode="verify-full",
         sslrootcert=ca_file(stack),
         autocommit=True,
-        connect_timeout=5,
+        connect_timeout=ANSWER_S,
         **more,
     )
 
@@ -46,7 +46,10 @@ def object_store(stack: Stack, user: str, *, secret: str | None = None) -> Minio
         secure=True,
         region="us-east-1",
         http_client=urllib3.PoolManager(
-            cert_reqs="CERT_REQUIRED", ca_certs=ca_file(stack), retries=False, timeout=urllib3.Timeout(10)
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=ca_file(stack),
+            retries=False,
+            timeout=urllib3.Timeout(ANSWER_S),
         ),
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from websockets.sync.client import connect
 
+from tests.integration.stack import ANSWER_S
 from tests.integration.web import Web
 
 
@@ -26,8 +27,8 @@ class Lab:
         self.web, self.user = web, user
         self.auth = (user, web.password(user))
         self.http = httpx.Client(
-            base_url=web.url("jupyter", "/").rstrip("/"), verify=web.context(), auth=self.auth, timeout=60,
-            trust_env=False,
+            base_url=web.url("jupyter", "/").rstrip("/"), verify=web.context(), auth=self.auth,
+            timeout=ANSWER_S, trust_env=False,
         )  # fmt: skip
         # The page sets the cookie that later requests prove to have seen.
         self.http.get("/lab").raise_for_status()
@@ -90,7 +91,7 @@ class Kernel:
             ssl=web.context(),
             origin=f"https://{web.authority('jupyter')}",  # type: ignore[arg-type]
             additional_headers={"Authorization": basic},
-            open_timeout=60,
+            open_timeout=ANSWER_S,
             # A server whose cores are busy may leave a ping unanswered for longer than the library's 20 s.
             ping_interval=None,
             max_size=None,

@@ -43,10 +43,10 @@ class Driver:
         return code, output.decode(errors="replace")
 
     def watch(self, program: str, *, changed: Mapping[str, str], until: str, more: float) -> str:
-        """Output of a program up to ``more`` seconds after a text came, or what came in four minutes."""
+        """Output of a program up to ``more`` seconds after a text came, or what came in ten minutes."""
         name = self._place(program, changed)
         script = (
-            f"timeout 240 /opt/spark/bin/spark-submit {_OWN}/{name}.py >/tmp/{name} 2>&1 & "
+            f"timeout 600 /opt/spark/bin/spark-submit {_OWN}/{name}.py >/tmp/{name} 2>&1 & "
             f"while kill -0 $! 2>/dev/null && ! grep -qs {shlex.quote(until)} /tmp/{name}; "
             "do sleep 0.5; done; "
             f"sleep {more}; kill $! 2>/dev/null; wait; cat /tmp/{name}"
@@ -94,7 +94,7 @@ def driver(stack: Stack, name: str = "driver") -> Iterator[Driver]:
     lines = [line for line in lines if not line.startswith(("spark.ui.filters", "spark.ssl."))]
     networks = [n for n in worker.attrs["NetworkSettings"]["Networks"] if "--proxy" not in n]
     container = stack.docker.containers.run(
-        worker.image.id, ["sleep", "1800"], name=f"{stack.prefix}-test-{name}", detach=True, init=True,
+        worker.image.id, ["sleep", "7200"], name=f"{stack.prefix}-test-{name}", detach=True, init=True,
         hostname=name, network=networks[0], mem_limit="1200m", user="185",
     )  # fmt: skip
     try:

@@ -29,8 +29,10 @@ DOMAIN = "data.localhost"
 # Another run of the tests on the same engine has other names.
 PROJECT = f"mrt{os.getpid()}"
 UP_TIMEOUT_S = 1800
-PATIENCE_S = 300
+PATIENCE_S = 600
 """How long what should happen may take: tests are not timed, and two cores are shared with other work."""
+ANSWER_S = 120
+"""How long one answer of a server may take, for the same reason."""
 
 
 def pulumi_command() -> str:
@@ -155,7 +157,7 @@ class Stack:
         assert run.code != 0, f"up succeeded\n{run.output}"
         return run
 
-    def interrupted_up(self, *, when: Callable[[str], bool], kill: bool = False, timeout: float = 180) -> Run:
+    def interrupted_up(self, *, when: Callable[[str], bool], kill: bool = False) -> Run:
         """Start `up`; press Ctrl-C (or kill the CLI) once ``when`` is true of what it has written."""
         log = self.folder / "interrupted.log"
         with log.open("w") as out:
@@ -165,13 +167,13 @@ class Stack:
                 cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + UP_TIMEOUT_S
         while process.poll() is None and time.monotonic() < deadline:
             if when(log.read_text()):
                 process.send_signal(signal.SIGKILL if kill else signal.SIGINT)
                 break
             time.sleep(0.05)
-        code = process.wait(timeout=timeout)
+        code = process.wait(timeout=UP_TIMEOUT_S)
         return Run(code, log.read_text())
 
     def no_change(self) -> None:
@@ -234,7 +236,7 @@ class Stack:
             password = outputs["credentials"]["users"][user]
         port = self.config["proxy"]["https_port"]
         headers = {"Host": f"{name}:{port}", **more.pop("headers", {})}
-        with httpx.Client(verify=_context(ca), http2=True, timeout=30, trust_env=False) as client:
+        with httpx.Client(verify=_context(ca), http2=True, timeout=ANSWER_S, trust_env=False) as client:
             return client.request(
                 method,
                 f"https://{self.address}:{port}{path}",

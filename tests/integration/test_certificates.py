@@ -17,7 +17,7 @@ from cryptography import x509
 from tests.integration.clients import ca_file, object_store, postgres
 from tests.integration.conftest import USERS
 from tests.integration.exported import Pair, edit, self_signed
-from tests.integration.stack import DOMAIN, Stack, free_port, wait_until
+from tests.integration.stack import ANSWER_S, DOMAIN, Stack, free_port, wait_until
 
 POSTGRES, STORE, PROXY = "postgres", "object-store", "proxy"
 
@@ -51,7 +51,7 @@ def served(stack: Stack, server: str, name: str, ca: str | None = None) -> x509.
         PROXY: stack.config["proxy"]["https_port"],
     }[server]
     context = ssl.create_default_context(cafile=ca or ca_file(stack))
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S) as plain:
         if server == POSTGRES:
             plain.sendall(struct.pack("!ii", 8, 80877103))  # SSLRequest of Postgres' protocol
             assert plain.recv(1) == b"S"

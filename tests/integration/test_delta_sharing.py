@@ -20,7 +20,7 @@ from delta_sharing.rest_client import DataSharingRestClient
 from deltalake import DeltaTable, write_deltalake
 
 from tests.integration.clients import ca_file
-from tests.integration.stack import Stack
+from tests.integration.stack import ANSWER_S, Stack
 from tests.integration.web import Web, local_names
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -220,11 +220,11 @@ def test_files_need_their_signature(shared: Stack) -> None:
     )
     url = json.loads(answer.text.splitlines()[2])["file"]["url"]
     assert url.startswith(f"https://s3.data.localhost:{Web(shared).https_port}/lake/shop/orders/day%3D")
-    assert requests.get(url, timeout=30).content[:4] == b"PAR1"
-    assert requests.get(url.partition("?")[0], timeout=30).status_code == 403
+    assert requests.get(url, timeout=ANSWER_S).content[:4] == b"PAR1"
+    assert requests.get(url.partition("?")[0], timeout=ANSWER_S).status_code == 403
     # Signed for reading, and for this file.
-    assert requests.put(url, data=b"x", timeout=30).status_code == 403
-    assert requests.get(url.replace("/lake/", "/raw/", 1), timeout=30).status_code == 403
+    assert requests.put(url, data=b"x", timeout=ANSWER_S).status_code == 403
+    assert requests.get(url.replace("/lake/", "/raw/", 1), timeout=ANSWER_S).status_code == 403
 
 
 def test_the_probe_is_not_offered_outside(shared: Stack) -> None:

@@ -11,7 +11,7 @@ from websockets.sync.client import connect
 
 from tests.integration import clients
 from tests.integration.notebooks import CellError, Lab
-from tests.integration.stack import Stack, wait_until
+from tests.integration.stack import ANSWER_S, Stack, wait_until
 from tests.integration.web import Web, local_names
 
 
@@ -216,7 +216,7 @@ def test_a_claimed_name_does_not_help(web: Web) -> None:
 def test_kernels_need_the_login_too(web: Web) -> None:
     url = f"wss://{web.authority('jupyter')}/api/kernels/x/channels"
     with pytest.raises(InvalidStatus) as caught:
-        connect(url, ssl=web.context(), open_timeout=30)
+        connect(url, ssl=web.context(), open_timeout=ANSWER_S)
     assert caught.value.response.status_code == 401
 
 
@@ -233,7 +233,7 @@ for claim in ({}, {"X-Forwarded-User": "ada"}, {"X-Forwarded-User": "ada", "X-Mi
     for path in ("api/contents", "api/kernels", "api/status"):
         request = urllib.request.Request(f"https://jupyter:8888/{path}", headers=claim)
         try:
-            print(urllib.request.urlopen(request, context=context, timeout=20).status)
+            print(urllib.request.urlopen(request, context=context, timeout=120).status)
         except urllib.error.HTTPError as error:
             print(error.code)
 """

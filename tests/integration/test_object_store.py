@@ -21,7 +21,7 @@ from minio.error import MinioAdminException, S3Error
 
 from tests.integration.clients import ca_file, object_store
 from tests.integration.conftest import USERS
-from tests.integration.stack import DOMAIN, Stack, free_port
+from tests.integration.stack import ANSWER_S, DOMAIN, Stack, free_port
 
 LEAVER = {"name": "leaver", "buckets": [{"bucket": "gone", "privilege": "read-write"}]}
 USERS_OF_STORE: list[dict[str, Any]] = [
@@ -224,7 +224,10 @@ def test_users_make_no_keys_of_their_own(stack: Stack, user: str) -> None:
         credentials=StaticProvider(user, secret),
         region="us-east-1",
         http_client=urllib3.PoolManager(
-            cert_reqs="CERT_REQUIRED", ca_certs=ca_file(stack), retries=False, timeout=urllib3.Timeout(10)
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=ca_file(stack),
+            retries=False,
+            timeout=urllib3.Timeout(ANSWER_S),
         ),
     )
     with pytest.raises(MinioAdminException, match="AccessDenied"):
@@ -239,7 +242,7 @@ def test_users_make_no_keys_of_their_own(stack: Stack, user: str) -> None:
 
 def test_without_keys_nothing_is_there(stack: Stack) -> None:
     url = f"https://localhost:{stack.config['object_store']['loopback_port']}"
-    with httpx.Client(verify=trust(stack), trust_env=False) as client:
+    with httpx.Client(verify=trust(stack), trust_env=False, timeout=ANSWER_S) as client:
         for path in ("/", "/raw/", "/raw/kept.txt"):
             assert client.get(url + path).status_code == 403
 
@@ -292,7 +295,10 @@ def through_proxy(stack: Stack, user: str) -> Minio:
         secure=True,
         region="us-east-1",
         http_client=urllib3.PoolManager(
-            cert_reqs="CERT_REQUIRED", ca_certs=ca_file(stack), retries=False, timeout=urllib3.Timeout(30)
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=ca_file(stack),
+            retries=False,
+            timeout=urllib3.Timeout(ANSWER_S),
         ),
     )
 
@@ -315,14 +321,14 @@ def check_proxied(stack: Stack) -> None:
     # The server's own list, not the proxy's.
     direct = object_store(stack, "loader")
     assert {k for k in keys(direct, "raw") if k.startswith("odd/")} == {f"odd/{k}" for k in ODD_KEYS}
-    with httpx.Client(verify=trust(stack), trust_env=False) as browser:
+    with httpx.Client(verify=trust(stack), trust_env=False, timeout=ANSWER_S) as browser:
         for key in ODD_KEYS:
             assert get(client, "raw", f"odd/{key}") == key.encode()
-            url = client.presigned_get_object("raw", f"odd/{key}", expires=timedelta(minutes=1))
+            url = client.presigned_get_object("raw", f"odd/{key}", expires=timedelta(minutes=10))
             answer = browser.get(url)
             assert (answer.status_code, answer.content) == (200, key.encode())
             client.remove_object("raw", f"odd/{key}")
-        url = client.presigned_put_object("raw", "presigned.txt", expires=timedelta(minutes=1))
+        url = client.presigned_put_object("raw", "presigned.txt", expires=timedelta(minutes=10))
         assert browser.put(url, content=b"by address").status_code == 200
         assert get(client, "raw", "presigned.txt") == b"by address"
         assert browser.get(url).status_code == 403

@@ -15,7 +15,7 @@ from psycopg.errors import InsufficientPrivilege
 from tests.integration.clients import ca_file, postgres
 from tests.integration.conftest import USERS
 from tests.integration.exported import outputs_of, self_signed
-from tests.integration.stack import Stack, free_port
+from tests.integration.stack import ANSWER_S, Stack, free_port
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -101,7 +101,7 @@ def connect(stack: Stack, database: str, role: str, **changes: Any) -> Connectio
             "sslmode": "verify-full",
             "sslrootcert": ca_file(stack),
             "autocommit": True,
-            "connect_timeout": 5,
+            "connect_timeout": ANSWER_S,
             **changes,
         }
     )

@@ -23,7 +23,7 @@ from websockets.sync.client import connect
 
 from tests.integration.clients import ca_file
 from tests.integration.conftest import USERS
-from tests.integration.stack import DOMAIN, Stack, free_port, wait_until
+from tests.integration.stack import ANSWER_S, DOMAIN, Stack, free_port, wait_until
 from tests.integration.web import Web, add_service, local_names
 
 ECHO = Path(__file__).with_name("echo_service.py")
@@ -197,7 +197,7 @@ def s3(web: Web) -> Minio:
         access_key="root",
         secret_key=web.stack.outputs_once["credentials"]["object_store"]["root"],
         region="us-east-1",
-        http_client=urllib3.PoolManager(ca_certs=ca_file(web.stack), retries=False, timeout=60),
+        http_client=urllib3.PoolManager(ca_certs=ca_file(web.stack), retries=False, timeout=ANSWER_S),
     )
 
 
@@ -238,11 +238,13 @@ def test_websockets(web: Web) -> None:
     cookie = f"token={answer.cookies['token']}"
     login = httpx.BasicAuth("erin", web.password("erin"))._auth_header
     address = web.url("object-store", "/ws/objectManager").replace("https", "wss", 1)
-    options: dict[str, Any] = {"ssl": web.context(), "logger": logging.getLogger("quiet"), "proxy": None}
+    options: dict[str, Any] = {
+        "ssl": web.context(), "logger": logging.getLogger("quiet"), "proxy": None, "open_timeout": ANSWER_S,
+    }  # fmt: skip
     headers = {"Cookie": cookie, "Origin": web.url("object-store").rstrip("/")}
     with connect(address, additional_headers={**headers, "Authorization": login}, **options) as socket:
         socket.send(json.dumps({"request_id": 7, "mode": "objects", "bucket_name": "raw", "prefix": ""}))
-        assert "listed" in str(socket.recv(timeout=20))
+        assert "listed" in str(socket.recv(timeout=ANSWER_S))
     with pytest.raises(InvalidStatus) as refused:
         connect(address, additional_headers=headers, **options)
     assert refused.value.response.status_code == 401
@@ -255,7 +257,7 @@ def test_tls_versions(web: Web) -> None:
         context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, version
         # Otherwise OpenSSL itself refuses what is old.
         context.set_ciphers("DEFAULT@SECLEVEL=0")
-        with httpx.Client(verify=context, trust_env=False) as client:
+        with httpx.Client(verify=context, trust_env=False, timeout=ANSWER_S) as client:
             return client.get(web.url("echo"))
 
     with pytest.raises(httpx.ConnectError, match=r"(?i)alert.protocol.version"):

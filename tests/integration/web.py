@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.integration.clients import ca_file
-from tests.integration.stack import DOMAIN, ROOT, Stack
+from tests.integration.stack import ANSWER_S, DOMAIN, ROOT, Stack
 
 
 @contextmanager
@@ -77,11 +77,11 @@ class Web:
         """One request over verified TLS, with the login of a platform user or any other."""
         if user:
             auth = (user, self.password(user))
-        with httpx.Client(verify=self.context(), http2=http2, timeout=60, trust_env=False) as client:
+        with httpx.Client(verify=self.context(), http2=http2, timeout=ANSWER_S, trust_env=False) as client:
             return client.request(method, self.url(host, path), auth=auth, **more)
 
     def plain(self, host: str, path: str = "/", method: str = "GET") -> httpx.Response:
         """One request to the HTTP port; redirects are not followed."""
         name = f"{host}.{DOMAIN}" if host else DOMAIN
-        with httpx.Client(timeout=30, trust_env=False) as client:
+        with httpx.Client(timeout=ANSWER_S, trust_env=False) as client:
             return client.request(method, f"http://{name}:{self.http_port}{path}")
