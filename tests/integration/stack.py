@@ -41,17 +41,23 @@ def pulumi_command() -> str:
     return str(own) if own.exists() else shutil.which("pulumi") or "pulumi"
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """A TCP port nobody listens on, below the range that outgoing connections take theirs from.
 
-    Tests that run beside this process choose from other ports.
+    Neither it nor one of the three after it, which more brokers of Kafka take, is given a second time: what
+    asked for it may not listen yet. Tests that run beside this process choose from other ports.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 6
     while True:
-        port = random.randrange(20000 + 2000 * worker, 22000 + 2000 * worker)
+        port = random.randrange(20000 + 2000 * worker, 22000 + 2000 * worker, 4)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("0.0.0.0", port))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 @dataclass(frozen=True)
