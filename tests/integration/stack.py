@@ -276,6 +276,25 @@ def _unhealthy(container: Container) -> bool:
     return bool(container.attrs["State"].get("Health", {}).get("Status") == "unhealthy")
 
 
+def crash(container: Container) -> None:
+    """Kill a container's processes and wait until the engine has started it again.
+
+    From within: what is killed by the engine's own command counts as stopped on purpose and stays so.
+    """
+    container.reload()
+    restarts, started = container.attrs["RestartCount"], container.attrs["State"]["StartedAt"]
+    # Not by `exec_run`: that asks for an exit code, which the engine forgets once it sees the container end.
+    engine = container.client.api
+    engine.exec_start(engine.exec_create(container.id, ["sh", "-c", "kill -9 -1"])["Id"])
+
+    def again() -> bool:
+        container.reload()
+        now = container.attrs
+        return bool(now["RestartCount"] > restarts and now["State"]["StartedAt"] != started)
+
+    wait_until(again)
+
+
 def wait_until(what: Callable[[], Any], *, seconds: float = PATIENCE_S, every: float = 0.5) -> Any:
     """The first true result of ``what``, errors counting as false.
 

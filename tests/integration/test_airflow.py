@@ -12,7 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from tests.integration.clients import object_store, postgres
-from tests.integration.stack import Stack, wait_until
+from tests.integration.stack import Stack, crash, wait_until
 
 USES = '''
 """Uses all that the platform offers."""
@@ -127,7 +127,7 @@ class Client:
             return found
 
         try:
-            wait_until(lambda: states() and self.get(path)["state"] == "success", every=1)
+            wait_until(lambda: states() and self.get(path)["state"] == "success", seconds=900, every=1)
         except TimeoutError:
             pytest.fail(f"{dag} is still at {states()}")
         return run
@@ -168,7 +168,7 @@ def inside(stack: Stack, path: str, headers: dict[str, str], method: str = "GET"
     code = (
         "import http.client, json, ssl, sys\n"
         "context = ssl.create_default_context(cafile='/run/millrace/tls/ca.crt')\n"
-        "c = http.client.HTTPSConnection('airflow', 8443, context=context, timeout=20)\n"
+        "c = http.client.HTTPSConnection('airflow', 8443, context=context, timeout=120)\n"
         "c.request(sys.argv[1], sys.argv[2], headers=json.loads(sys.argv[3]))\n"
         "print(c.getresponse().status)\n"
     )
@@ -235,7 +235,8 @@ def test_wrong_passwords_get_no_token(stack: Stack) -> None:
         answer = stack.http("airflow-api", "/auth/token", method="POST", json=guess)
         return answer.status_code == 429 and int(answer.headers["retry-after"]) in range(1, 7)
 
-    assert any(refused() for _ in range(20))
+    # Each takes its time on busy cores, and counts for less the later the next one comes.
+    assert any(refused() for _ in range(60))
     assert stack.http("airflow", "/ui/auth/me", user="uma").status_code == 200
     wait_until(lambda: Client(stack, "erin").new_token())
     forged = {"Authorization": "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEifQ."}
@@ -308,9 +309,7 @@ def test_nothing_changes_by_itself(stack: Stack) -> None:
 
 def test_a_killed_scheduler_heals(stack: Stack) -> None:
     name = "airflow-scheduler"
-    restarts = stack.container(name).attrs["RestartCount"]
-    stack.container(name).exec_run(["sh", "-c", "kill -9 -1"])
-    wait_until(lambda: stack.container(name).attrs["RestartCount"] > restarts)
+    crash(stack.container(name))
     wait_until(lambda: stack.container(name).attrs["State"]["Health"]["Status"] == "healthy")
     Client(stack, "erin").run("platform_cleanup")
 

@@ -22,7 +22,7 @@ from components.demo_overlay import additions
 from components.demo_settings import PIPELINE_USERS, DemoSettings
 from tests.integration.clients import kafka, object_store, postgres
 from tests.integration.conftest import USERS
-from tests.integration.stack import ROOT, Stack, free_port, wait_until
+from tests.integration.stack import PATIENCE_S, ROOT, Stack, crash, free_port, wait_until
 
 sys.path.append(str(ROOT / "images" / "demo"))
 
@@ -99,7 +99,7 @@ def events(stack: Stack) -> dict[int, list[dict[str, Any]]]:
         ends = {p: consumer.get_watermark_offsets(TopicPartition("shop-orders", p))[1] for p in range(3)}
         consumer.assign([TopicPartition("shop-orders", p, 0) for p in ends])
         left = {p for p, end in ends.items() if end}
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while left:
             assert time.monotonic() < deadline, "the topic cannot be read to its end"
             for message in consumer.consume(500, 1.0):
@@ -158,8 +158,9 @@ def test_orders_and_their_events_flow(stack: Stack) -> None:
     assert number(stack, "SELECT count(*) FROM orders") >= INITIAL
     assert rows(stack, "SELECT * FROM branches ORDER BY 1") == [branch[:4] for branch in BRANCHES]
     before, began = newest(stack), time.monotonic()
-    wait_until(lambda: newest(stack) >= before + 40, every=0.1)
-    assert 3 < time.monotonic() - began < 6, "ten in a second"
+    # Long enough for seconds without a core, which it makes up for, not to matter.
+    wait_until(lambda: newest(stack) >= before + 300, every=0.1)
+    assert 22 < time.monotonic() - began < 45, "ten in a second"
     assert expect_exact(stack, [Era(1, SEED)]) == 0
     # Each order stands where its history ended.
     wrong = """
@@ -174,14 +175,11 @@ def test_orders_and_their_events_flow(stack: Stack) -> None:
 
 def test_a_killed_simulator_loses_and_doubles_nothing(stack: Stack) -> None:
     name = "demo-shop-simulator"
-    restarts = stack.container(name).attrs["RestartCount"]
     for pause in (0.0, 1.3, 2.9):
-        before = number(stack, "SELECT max(history_id) FROM order_history")
         time.sleep(pause)
-        # From outside the container's own engine command, which the restart policy takes for a wish.
-        stack.container(name).exec_run(["sh", "-c", "kill -9 -1"])
+        crash(stack.container(name))
+        before = number(stack, "SELECT max(history_id) FROM order_history")
         wait_until(lambda: number(stack, "SELECT max(history_id) FROM order_history") > before + 60)  # noqa: B023
-    assert stack.container(name).attrs["RestartCount"] >= restarts + 3
     stack.container(name).restart()
     before = len(history(stack))
     wait_until(lambda: len(history(stack)) > before)
@@ -354,7 +352,7 @@ def test_other_settings_change_what_they_say_and_no_file(stack: Stack) -> None:
     root.remove_object("raw", "flights/planes/planes.csv")
     before = objects()
     # Far enough away not to be reached before `up` is through.
-    last = number(stack, "SELECT next_order FROM simulator.progress") + 1500
+    last = number(stack, "SELECT next_order FROM simulator.progress") + 4000
     more = {"seed": SEED + 1, "orders_per_minute": 6000, "orders": last, "cpus": 0.6}
     with stack.changed(demo={**stack.config["demo"], **more}):
         output = stack.up().output
@@ -375,9 +373,14 @@ def test_other_settings_change_what_they_say_and_no_file(stack: Stack) -> None:
 def test_at_rest_it_sees_to_it_that_its_servers_are_there(stack: Stack) -> None:
     simulator = stack.container("demo-shop-simulator")
     probe = simulator.attrs["Config"]["Healthcheck"]["Test"][1:]
-    assert simulator.exec_run(probe).exit_code == 0
-    code, text = simulator.exec_run(["sh", "-c", 'rm /tmp/shop-simulator/* && exec "$@"', "sh", *probe])
-    assert code == 1
-    assert b"writer: Postgres took nothing from it yet" in text
-    assert b"publisher: Kafka took nothing from it yet" in text
+    wait_until(lambda: simulator.exec_run(probe).exit_code == 0)
+
+    def silent() -> bool:
+        """Without the signs there were, and before the next ones come, as they do every ten seconds."""
+        forget = ["sh", "-c", 'rm -f /tmp/shop-simulator/* && exec "$@"', "sh", *probe]
+        code, text = simulator.exec_run(forget)
+        parts = (b"writer: Postgres", b"publisher: Kafka")
+        return code == 1 and all(part + b" took nothing from it yet" in text for part in parts)
+
+    assert wait_until(silent)
     wait_until(lambda: simulator.exec_run(probe).exit_code == 0)

@@ -12,7 +12,7 @@ from minio import Minio
 
 from tests.integration.clients import object_store, postgres
 from tests.integration.conftest import full_config
-from tests.integration.stack import Stack, wait_until
+from tests.integration.stack import Stack, crash, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +81,7 @@ def test_changed_image_tag(stack: Stack, service: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["postgres", "object-store"])
 def test_killed_container(stack: Stack, name: str) -> None:
-    container = stack.container(name)
-    # From outside the container's own engine command, which the restart policy takes for a wish.
-    container.exec_run(["sh", "-c", "kill -9 -1"])
-    wait_until(lambda: stack.container(name).attrs["RestartCount"] > container.attrs["RestartCount"])
+    crash(stack.container(name))
 
 
 @pytest.mark.parametrize(

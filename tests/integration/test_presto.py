@@ -20,7 +20,7 @@ from confluent_kafka import Producer
 from deltalake import write_deltalake
 
 from tests.integration.clients import ca_file, object_store, postgres
-from tests.integration.stack import DOMAIN, Stack, wait_until
+from tests.integration.stack import ANSWER_S, DOMAIN, Stack, crash, wait_until
 from tests.integration.web import Web, local_names
 
 HOST = f"presto.{DOMAIN}"
@@ -65,7 +65,7 @@ def filled(everything: Stack) -> Stack:
     for number, buyer in enumerate((1, 1, 2)):
         message = {"id": number, "page": PAGE, "who": {"id": buyer}}
         producer.produce("visits", json.dumps(message).encode())
-    assert producer.flush(30) == 0
+    assert producer.flush(ANSWER_S) == 0
     return everything
 
 
@@ -115,6 +115,7 @@ def rows(stack: Stack, sql: str, user: str = "uma", secret: str | None = None) -
         "port": stack.config["proxy"]["https_port"],
         "user": user,
         "http_scheme": "https",
+        "request_timeout": ANSWER_S,
     }
     secret = secret or password(stack, user)
     if is_trino(stack):
@@ -203,7 +204,7 @@ def test_nothing_but_a_login_opens_it_inside_the_network(stack: Stack) -> None:
 def test_nobody_takes_anothers_name(stack: Stack) -> None:
     web = Web(stack)
     login = ("uma", password(stack, "uma"))
-    with httpx.Client(verify=web.context(), auth=login, trust_env=False, timeout=60) as client:
+    with httpx.Client(verify=web.context(), auth=login, trust_env=False, timeout=ANSWER_S) as client:
         url, headers = web.url("presto", "/v1/statement"), {header(stack, "User"): "ada"}
         answer = client.post(url, content=b"SELECT current_user", headers=headers)
         while answer.status_code == 200 and "nextUri" in answer.json():
@@ -224,7 +225,7 @@ def test_the_user_interface_asks_for_a_login(stack: Stack) -> None:
         return
     answer = web.get("presto", "/ui/")
     assert answer.is_redirect and "/ui/login.html" in answer.headers["location"]
-    with httpx.Client(verify=web.context(), trust_env=False, timeout=60) as client:
+    with httpx.Client(verify=web.context(), trust_env=False, timeout=ANSWER_S) as client:
         form = {"username": "uma", "password": password(stack, "uma")}
         done = client.post(web.url("presto", "/ui/login"), data=form)
         assert done.is_redirect and "login" not in done.headers["location"]
@@ -356,10 +357,7 @@ def test_a_second_up_changes_nothing(stack: Stack) -> None:
 
 @PRESTODB
 def test_it_goes_on_after_the_loss_of_a_worker(stack: Stack) -> None:
-    lost = stack.container("presto-worker")
-    before = lost.attrs["State"]["StartedAt"]
-    lost.exec_run(["sh", "-c", "kill -9 -1"])
-    wait_until(lambda: stack.container("presto-worker").attrs["State"]["StartedAt"] != before)
+    crash(stack.container("presto-worker"))
     sql = "SELECT count(*) FROM tpch.tiny.orders"
     assert wait_until(lambda: rows(stack, sql), every=1) == [[15000]]
     nodes = "SELECT count(*) FROM system.runtime.nodes WHERE state = 'active'"
