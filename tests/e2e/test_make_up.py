@@ -5,11 +5,11 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-import docker
 import httpx
 import yaml
 
 from tests.e2e.checkout import LOOPBACK, PREFIX, STACK, Checkout
+from tests.integration.stack import ANSWER_S
 
 OWN_LOGIN = {"airflow-api", "presto", "s3", "sharing", "spark-api"}
 """Sites for programs, which have tokens or passwords of their own."""
@@ -31,7 +31,7 @@ def test_every_url_answers_over_verified_tls(up: tuple[Checkout, str]) -> None:
     outputs = checkout.outputs()
     ranks = {"user": "analyst", "engineer": "engineer", "admin": "admin"}
     context = ssl.create_default_context(cadata=outputs["ca_certificate"])
-    with httpx.Client(verify=context, trust_env=False) as client:
+    with httpx.Client(verify=context, trust_env=False, timeout=ANSWER_S) as client:
         for name, entry in outputs["urls"].items():
             url = httpx.URL(entry["url"])
             target = url.copy_with(host="127.0.0.1")
@@ -57,9 +57,10 @@ def test_checkout_stays_clean(up: tuple[Checkout, str]) -> None:
 
 def test_again_changes_nothing(up: tuple[Checkout, str]) -> None:
     checkout, _ = up
-    before = {c.id for c in docker.from_env().containers.list() if c.name.startswith(PREFIX)}
+    before = {c.id for c in checkout.containers()}
+    assert before
     checkout.make("up")
-    assert {c.id for c in docker.from_env().containers.list() if c.name.startswith(PREFIX)} == before
+    assert {c.id for c in checkout.containers()} == before
 
 
 def test_plain_pulumi_works(up: tuple[Checkout, str]) -> None:
@@ -73,8 +74,7 @@ def test_only_the_proxy_publishes(up: tuple[Checkout, str]) -> None:
     asked = {checkout.config[service]["loopback_port"] for service in LOOPBACK}
     published = {
         (c.name.removeprefix(PREFIX), binding["HostPort"])
-        for c in docker.from_env().containers.list()
-        if c.name.startswith(PREFIX)
+        for c in checkout.containers()
         for bindings in (c.attrs["HostConfig"]["PortBindings"] or {}).values()
         for binding in bindings
         if not (binding["HostIp"] == "127.0.0.1" and int(binding["HostPort"]) in asked)
@@ -110,4 +110,4 @@ def test_make_up_does_not_delete_data_unasked(up: tuple[Checkout, str]) -> None:
     finally:
         file.write_text(good)
     assert f"without the key millrace:kafka its data would be deleted ({PREFIX}kafka-1-data)" in printed
-    docker.from_env().volumes.get(f"{PREFIX}kafka-1-data")
+    checkout.docker.volumes.get(f"{PREFIX}kafka-1-data")

@@ -214,7 +214,7 @@ class Stack:
     def containers(self) -> list[Container]:
         """All containers of the stack."""
         label = f"dev.millrace.stack={self.project}/{self.name}"
-        return self.docker.containers.list(all=True, filters={"label": label})
+        return self.docker.containers.list(all=True, filters={"label": label}, ignore_removed=True)
 
     def remains(self) -> list[str]:
         """Names of all containers, networks and volumes of the stack on the engine."""
