@@ -13,7 +13,7 @@ from cryptography import x509
 
 from tests.integration.acme_server import Pebble, build_image
 from tests.integration.conftest import USERS
-from tests.integration.stack import DOMAIN, Stack, free_port, wait_until
+from tests.integration.stack import ANSWER_S, DOMAIN, Stack, free_port, wait_until
 from tests.integration.web import Web, add_service, local_names
 
 ECHO = Path(__file__).with_name("echo_service.py")
@@ -71,7 +71,7 @@ def served(web: Web, name: str, root: str | None) -> x509.Certificate:
     if root is None:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
-        socket.create_connection(("127.0.0.1", web.https_port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", web.https_port), timeout=ANSWER_S) as plain,
         context.wrap_socket(plain, server_hostname=name) as connection,
     ):
         shown = connection.getpeercert(binary_form=True)
@@ -79,9 +79,24 @@ def served(web: Web, name: str, root: str | None) -> x509.Certificate:
     return x509.load_der_x509_certificate(shown)
 
 
+def until_served(web: Web, root: str, *, instead_of: x509.Certificate | None = None) -> x509.Certificate:
+    """Wait until whoever asks is shown one certificate, verified with ``root``, for all names.
+
+    While nginx takes it up, those of its processes that are about to end still show the former one.
+    """
+
+    def everywhere() -> x509.Certificate | None:
+        shown = {served(web, name, root) for _ in range(5) for name in NAMES}
+        return shown.pop() if len(shown) == 1 and instead_of not in shown else None
+
+    found = wait_until(everywhere)
+    assert isinstance(found, x509.Certificate)
+    return found
+
+
 def status(web: Web, host: str, auth: tuple[str, str] | None = None) -> int:
     """Answer of a site, whoever certifies it."""
-    with httpx.Client(verify=False, trust_env=False, timeout=30) as client:
+    with httpx.Client(verify=False, trust_env=False, timeout=ANSWER_S) as client:
         return client.get(web.url(host), auth=auth).status_code
 
 
@@ -109,14 +124,13 @@ def test_certificate_for_all_names_is_served(web: Web, pebble: Pebble) -> None:
         served(web, DOMAIN, root)
     # The next attempt now instead of in a minute.
     web.stack.container("proxy-acme" if engine(web) == "nginx" else "proxy").restart(timeout=5)
-    wait_until(lambda: served(web, DOMAIN, root))
-    for name in NAMES:
-        certificate = served(web, name, root)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        assert set(names.get_values_for_type(x509.DNSName)) == NAMES
+    certificate = until_served(web, root)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert set(names.get_values_for_type(x509.DNSName)) == NAMES
     works(web)
     # Browsers trust it by themselves: they may be told to come back by HTTPS only.
-    with httpx.Client(verify=ssl.create_default_context(cadata=root), trust_env=False) as client:
+    context = ssl.create_default_context(cadata=root)
+    with httpx.Client(verify=context, trust_env=False, timeout=ANSWER_S) as client:
         assert client.get(web.url("echo")).headers.get_list("strict-transport-security") == [
             "max-age=31536000"
         ]
@@ -129,7 +143,7 @@ def test_renewed_certificate_is_served_by_the_running_proxy(web: Web, pebble: Pe
     old, proxy = served(web, DOMAIN, root), web.stack.container("proxy")
     pebble.ask_to_renew(old)
     web.stack.container("proxy-acme").restart(timeout=5)
-    wait_until(lambda: served(web, DOMAIN, root).serial_number != old.serial_number)
+    until_served(web, root, instead_of=old)
     again = web.stack.container("proxy")
     assert (again.id, again.attrs["State"]["StartedAt"]) == (proxy.id, proxy.attrs["State"]["StartedAt"])
     works(web)
