@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from tests.integration.clients import kafka
 from tests.integration.conftest import USERS
-from tests.integration.stack import Stack, free_port, wait_until
+from tests.integration.stack import ANSWER_S, PATIENCE_S, Stack, free_port, wait_until
 
 TOPIC_REFUSED = KafkaError.TOPIC_AUTHORIZATION_FAILED
 GROUP_REFUSED = KafkaError.GROUP_AUTHORIZATION_FAILED
@@ -35,10 +35,10 @@ def send(stack: Stack, user: str, topic: str, *values: str, **more: Any) -> None
         if error is not None:
             failed.append(error)
 
-    producer = Producer(kafka(stack, user, message_timeout_ms=60000, acks="all", **more))
+    producer = Producer(kafka(stack, user, message_timeout_ms=PATIENCE_S * 1000, acks="all", **more))
     for value in values:
         producer.produce(topic, value, on_delivery=delivered)
-    left = producer.flush(70)
+    left = producer.flush(PATIENCE_S + 10)
     if failed:
         raise KafkaException(failed[0])
     assert left == 0, f"{left} messages neither came nor failed"
@@ -58,7 +58,7 @@ def received(stack: Stack, user: str, topic: str, count: int, *, group: str | No
         consumer.subscribe([topic])
         # The loss of a broker is noticed after 9 s; then controller, leaders and the coordinator of the group
         # move, one after the other.
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE_S
         while len(values) < count:
             assert time.monotonic() < deadline, f"{len(values)} of {count} messages came"
             message = consumer.poll(0.2)
@@ -80,15 +80,19 @@ def refused(*codes: int) -> Iterator[None]:
     assert caught.value.args[0].code() in codes, caught.value
 
 
-def login_errors(stack: Stack, user: str, **more: Any) -> set[int]:
-    """Codes of what goes wrong while a client tries to log in."""
+def no_login(stack: Stack, user: str, *codes: int, **more: Any) -> None:
+    """A client that tries to log in gets nothing, and learns that one of these errors is why."""
     found: set[int] = set()
     config = kafka(stack, user, **more)
     client = AdminClient({**config, "error_cb": lambda error: found.add(error.code())})
-    with pytest.raises(KafkaException):
-        client.list_topics(timeout=4)
-    client.poll(0)
-    return found
+
+    def told() -> bool:
+        with pytest.raises(KafkaException):
+            client.list_topics(timeout=4)
+        client.poll(0)
+        return not found.isdisjoint(codes)
+
+    assert wait_until(told)
 
 
 def admin(stack: Stack, *arguments: str, broker: int = 1) -> str:
@@ -139,23 +143,22 @@ def test_groups_belong_to_their_user(everything: Stack) -> None:
 def test_users_see_their_topics_only_and_make_none(everything: Stack) -> None:
     for user, topics in (("seller", {"orders", "visits"}), ("stranger", set())):
         client = AdminClient(kafka(everything, user))
-        assert set(client.list_topics(timeout=10).topics) == topics
+        assert set(client.list_topics(timeout=ANSWER_S).topics) == topics
         made = client.create_topics([NewTopic("mine", 1, 1)])["mine"]
         with refused(TOPIC_REFUSED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
-            made.result(10)
+            made.result(ANSWER_S)
 
 
 def test_a_wrong_password_is_refused(everything: Stack) -> None:
     wrong = everything.outputs_once["credentials"]["kafka"]["analyst"]
-    assert KafkaError._AUTHENTICATION in login_errors(everything, "seller", password=wrong)
-    assert KafkaError._AUTHENTICATION in login_errors(everything, "nobody", password=wrong)
+    no_login(everything, "seller", KafkaError._AUTHENTICATION, password=wrong)
+    no_login(everything, "nobody", KafkaError._AUTHENTICATION, password=wrong)
 
 
 def test_nobody_gets_in_without_tls_or_login(everything: Stack) -> None:
-    errors = login_errors(everything, "seller", security_protocol="SASL_PLAINTEXT")
-    assert errors & {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
-    errors = login_errors(everything, "seller", security_protocol="SSL")
-    assert errors & {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
+    for protocol in ("SASL_PLAINTEXT", "SSL"):
+        hung_up = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+        no_login(everything, "seller", *hung_up, security_protocol=protocol)
     # The brokers' own port takes certificates of brokers and of the administrator alone.
     broker = everything.container("kafka-1")
     probe = ["bash", "/run/millrace/kafka/probe.sh"]
@@ -243,7 +246,7 @@ def topic_config(stack: Stack, topic: str, name: str) -> str:
     """A topic's configuration as a reader sees it."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     client = AdminClient(kafka(stack, "analyst"))
-    return str(client.describe_configs([resource])[resource].result(10)[name].value)
+    return str(client.describe_configs([resource])[resource].result(ANSWER_S)[name].value)
 
 
 def test_changes_of_topics_and_users_apply_while_the_broker_runs(stack: Stack) -> None:
@@ -273,10 +276,13 @@ def test_changes_of_topics_and_users_apply_while_the_broker_runs(stack: Stack) -
     assert stack.container("kafka-1").id == broker
     assert topic_config(stack, "orders", "retention.ms") == str(5 * 3_600_000)
     assert topic_config(stack, "orders", "cleanup.policy") == "compact,delete"
-    assert len(AdminClient(kafka(stack, "joiner")).list_topics(timeout=10).topics["orders"].partitions) == 3
+    assert (
+        len(AdminClient(kafka(stack, "joiner")).list_topics(timeout=ANSWER_S).topics["orders"].partitions)
+        == 3
+    )
     # Users: removed, rotated, new; a permission taken away with its topic.
-    assert KafkaError._AUTHENTICATION in login_errors(stack, "leaver", password=old["leaver"])
-    assert KafkaError._AUTHENTICATION in login_errors(stack, "analyst", password=old["analyst"])
+    for user in ("leaver", "analyst"):
+        no_login(stack, user, KafkaError._AUTHENTICATION, password=old[user])
     assert received(stack, "analyst", "orders", 2) == received(stack, "joiner", "orders", 2)
     with refused(TOPIC_REFUSED):
         received(stack, "analyst", "left", 1)
@@ -316,7 +322,7 @@ def voters(stack: Stack) -> set[str]:
 
 def in_sync(stack: Stack, topic: str) -> list[set[int]]:
     """Brokers with all messages, for each partition."""
-    found = AdminClient(kafka(stack, "seller")).list_topics(topic, timeout=10).topics[topic]
+    found = AdminClient(kafka(stack, "seller")).list_topics(topic, timeout=ANSWER_S).topics[topic]
     return [set(partition.isrs) for partition in found.partitions.values()]
 
 
@@ -330,7 +336,7 @@ def test_more_brokers_take_copies_and_votes(stack: Stack) -> None:
     change(stack, brokers=3)
     stack.up()
     assert wait_until(lambda: voters(stack) == {"1", "2", "3"})
-    assert everywhere(stack)
+    assert wait_until(lambda: everywhere(stack))
     assert [len(brokers) for brokers in in_sync(stack, "single")] == [1]
     offsets = admin(stack, "kafka-topics.sh", "--describe", "--topic", "__consumer_offsets")
     assert "ReplicationFactor: 3" in offsets
