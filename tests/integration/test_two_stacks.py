@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -79,15 +80,20 @@ def addresses(container: Container) -> list[str]:
 
 
 def reached(container: Container, targets: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Those of the addresses that a TCP connection from the container gets to, two times in a row.
+    """Those of the addresses that a TCP connection from the container gets to, five times in a row.
 
     While it creates a network, for whomever, Docker 20.10 takes its isolation rules out for a moment.
     """
-    first = _reached(container, targets)
-    return _reached(container, first) if first else first
+    left = connected(container, targets)
+    for _ in range(4):
+        if left:
+            time.sleep(1)
+            left = connected(container, left)
+    return left
 
 
-def _reached(container: Container, targets: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+def connected(container: Container, targets: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those of the addresses that a TCP connection from the container gets to within two seconds."""
     tries = " ".join(
         f"(timeout 2 bash -c '</dev/tcp/{host}/{port}' 2>/dev/null && echo {host} {port}) &"
         for host, port in targets
@@ -116,29 +122,32 @@ def test_a_container_reaches_itself(platform: Stack) -> None:
     """The way the tests below look would show a connection."""
     for name in NAMES:
         container = platform.container(name)
-        assert reached(container, ports_of(container)) == ports_of(container)
+        assert wait_until(lambda c=container: connected(c, ports_of(c)) == ports_of(c))
 
 
 def test_only_linked_services_reach_each_other(platform: Stack) -> None:
     containers = {name: platform.container(name) for name in NAMES}
     assert {c.name for c in containers.values()} == {c.name for c in platform.containers()}
     targets = {name: ports_of(container) for name, container in containers.items()}
-    found = {}
-    for source, container in containers.items():
-        for target in set(NAMES) - {source}:
-            if open_ports := reached(container, targets[target]):
-                found[source, target] = open_ports
-                # At the one address they share, and there at every port.
-                assert len({host for host, _ in open_ports}) == 1
-                assert {port for _, port in open_ports} == {port for _, port in targets[target]}
-    linked = {pair for link in LINKED for pair in itertools.permutations(link)}
-    assert found.keys() == linked, {name: addresses(c) for name, c in containers.items()} | found
+
+    def at_one_address(source: str, target: str) -> bool:
+        """At the one they share, and there at every port."""
+        found = connected(containers[source], targets[target])
+        ports = {port for _, port in targets[target]}
+        return len({host for host, _ in found}) == 1 and {port for _, port in found} == ports
+
+    for source, target in itertools.permutations(NAMES, 2):
+        if frozenset({source, target}) in LINKED:
+            assert wait_until(lambda pair=(source, target): at_one_address(*pair))
+        else:
+            assert reached(containers[source], targets[target]) == set(), (source, target)
 
 
 def test_only_linked_services_know_each_others_names(platform: Stack) -> None:
     for source in NAMES:
         linked = {name for link in LINKED if source in link for name in link}
-        assert resolved(platform.container(source), NAMES) == linked | {source}
+        known = (platform.container(source), linked | {source})
+        assert wait_until(lambda known=known: resolved(known[0], NAMES) == known[1])
 
 
 def outside_address() -> str:
