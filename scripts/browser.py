@@ -21,7 +21,8 @@ from scripts import packages
 from scripts.console import SetupError
 from scripts.https import connect
 
-_SECONDS = 20
+_SECONDS = 120
+"""How long it may have nothing to say: minutes, where it shares two cores with a stack that comes up."""
 
 
 class Browser:

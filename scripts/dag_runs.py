@@ -13,7 +13,7 @@ from scripts.https import Answer, Site, UnreachableError
 
 _POLL_S = 2.0
 _SIGN_OF_LIFE_S = 15.0
-_PATIENCE_S = 120.0
+_PATIENCE_S = 300.0
 """How long Airflow may be away, or a DAG that was just put there not yet read."""
 _TAIL_LINES = 15
 _ENDED = ("success", "failed")
