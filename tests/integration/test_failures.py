@@ -81,11 +81,11 @@ def test_container_that_exits_is_named_with_its_last_words(stack: Stack) -> None
 def test_probe_that_never_succeeds(stack: Stack) -> None:
     """The server runs and logs in whoever asks, but each session sleeps before its first query."""
     postgres = {**stack.config["postgres"], "parameters": {"post_auth_delay": "300"}}
-    with stack.changed(postgres=postgres, timeout_scale=0.2):
+    with stack.changed(postgres=postgres, timeout_scale=0.5):
         says(
             stack.up_fails(),
             "postgres",
-            "not ready after 24 s",
+            "not ready after 60 s",
             "no answer within",
             "ready to accept connections",
         )
