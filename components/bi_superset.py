@@ -139,7 +139,7 @@ def _server(bi: Bi, common: tuple[File, ...]) -> Workload:
 # Asks the database for a row, by way of a worker.
 _PROBE = (
     "import ssl, urllib.request as r; "
-    f"r.urlopen('https://localhost:{PORT}/.millrace/health', timeout=4, "
+    f"r.urlopen('https://localhost:{PORT}/.millrace/health', timeout=8, "
     f"context=ssl.create_default_context(cafile='{_CA}'))"
 )
 

@@ -254,7 +254,7 @@ class Cluster:
             ),
             volumes=volumes,
             endpoints=endpoints,
-            probe=Probe(command=("python3", f"{_OWN}/probe.py", *probe), timeout_s=10),
+            probe=Probe(command=("python3", f"{_OWN}/probe.py", *probe)),
             limits=limits,
             binds_own_name=True,
         )

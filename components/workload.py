@@ -123,13 +123,14 @@ class Probe:
 
     ``deadline_s``: how long a start may take before it counts as failed: minutes, as a machine whose cores
     are busy takes many times longer, and a container that exits fails at once anyway. ``interval_s``: how
-    often the engine repeats the probe afterwards.
+    often the engine repeats the probe afterwards. ``timeout_s``: how long one probe may take; three that fail
+    or take longer make a service unhealthy, which a refresh reports.
     """
 
     command: tuple[str, ...]
     deadline_s: int = 300
     interval_s: int = 15
-    timeout_s: int = 5
+    timeout_s: int = 10
 
 
 @dataclass(frozen=True, kw_only=True)

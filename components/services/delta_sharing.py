@@ -120,7 +120,7 @@ class DeltaSharing(Service):
                 *(self._reference_files(store) if upstream else self._own_files(store)),
             ),
             endpoints=(Endpoint(name="https", port=_PORT, scheme=Scheme.HTTPS, route=route),),
-            probe=Probe(command=("sh", f"{_CONFIG}/probe.sh"), timeout_s=10),
+            probe=Probe(command=("sh", f"{_CONFIG}/probe.sh")),
             limits=self.settings.limits,
         )
 

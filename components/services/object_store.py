@@ -226,7 +226,7 @@ class ObjectStore(Service):
             volumes=(Volume(name="data", path=_DATA),),
             endpoints=self._endpoints(),
             # `mc ready` looks again only after seconds; a fresh one sees sooner that the server is up.
-            probe=Probe(command=("timeout", "2", "mc", "--quiet", "ready", "local")),
+            probe=Probe(command=("timeout", "4", "mc", "--quiet", "ready", "local")),
             limits=self.settings.limits,
         )
 

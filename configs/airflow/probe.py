@@ -24,7 +24,7 @@ def api() -> bool:
     import ssl
 
     context = ssl.create_default_context(cafile=CA)
-    connection = http.client.HTTPSConnection("localhost", 8443, context=context, timeout=4)
+    connection = http.client.HTTPSConnection("localhost", 8443, context=context, timeout=8)
     # The tasks' API builds itself at its first request, and nothing else is answered for some seconds. That
     # request had better be this one.
     connection.request("GET", "/execution/health")
@@ -47,7 +47,7 @@ def alive(job_type: str) -> bool:
     """A heartbeat of this container, since it started and not long ago."""
     import psycopg2
 
-    connection = psycopg2.connect(Path(f"{FOLDER}/database").read_text(), connect_timeout=3)
+    connection = psycopg2.connect(Path(f"{FOLDER}/database").read_text(), connect_timeout=8)
     # A second for clocks that do not agree. What an earlier start noted does not count.
     with connection, connection.cursor() as cursor:
         cursor.execute(

@@ -14,7 +14,7 @@ TOKEN = Path("/run/millrace/spark/token").read_text()
 def get(url: str) -> Any:
     """A page in JSON; anything but success raises."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=4, context=CONTEXT) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=8, context=CONTEXT) as answer:  # noqa: S310
         return json.load(answer)
 
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,14 +42,15 @@ def pulumi_command() -> str:
     return str(own) if own.exists() else shutil.which("pulumi") or "pulumi"
 
 
-_given: set[int] = set()
+_given: deque[int] = deque(maxlen=300)
+"""The ports that were given last; there are 500 to choose from."""
 
 
 def free_port() -> int:
     """A TCP port nobody listens on, below the range that outgoing connections take theirs from.
 
-    Neither it nor one of the three after it, which more brokers of Kafka take, is given a second time: what
-    asked for it may not listen yet. Tests that run beside this process choose from other ports.
+    Neither it nor one of the three after it, which more brokers of Kafka take, is soon given a second time:
+    what asked for it may not listen yet. Tests that run beside this process choose from other ports.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 6
     while True:
@@ -56,7 +58,7 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("0.0.0.0", port))
             if port not in _given:
-                _given.add(port)
+                _given.append(port)
                 return port
 
 
