@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if sys.argv[1:] == ["probe"]:
-    urllib.request.urlopen(f"http://127.0.0.1:{PORT}/healthz", timeout=4).read()
+    urllib.request.urlopen(f"http://127.0.0.1:{PORT}/healthz", timeout=8).read()
 else:
     query(
         "CREATE TABLE IF NOT EXISTS visits (n int NOT NULL);"
