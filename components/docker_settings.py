@@ -42,7 +42,7 @@ class DockerTarget(Model):
     Without it ssh takes what its agent and its configuration have."""
     private_key: SecretStr | None = None
     """The private key itself instead of a file (ssh), for machines that have none:
-    `pulumi config set --secret --path millrace:target.private_key < FILE`."""
+    `pulumi config set --secret --path millrace:target.private_key --stack NAME < FILE`."""
     host_key: HostKey | None = None
     """Public key of the host (ssh), the only one that is accepted: a line of `ssh-keyscan HOST` without its
     first word."""

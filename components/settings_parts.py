@@ -72,7 +72,8 @@ class Registry(Model):
     username: Line | None = None
     """User of the registry."""
     password: SecretStr | None = None
-    """Password of the registry: `pulumi config set --secret --path millrace:registry.password`."""
+    """Password of the registry:
+    `pulumi config set --secret --path millrace:registry.password --stack NAME`."""
 
 
 class PackageMirrors(Model):
