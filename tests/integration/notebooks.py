@@ -21,7 +21,7 @@ class CellError(AssertionError):
 
 
 class Lab:
-    """A browser of one user. To be used in a ``with`` statement; the kernels it started end with it."""
+    """A browser of one user. To be used in a ``with`` statement."""
 
     def __init__(self, web: Web, user: str) -> None:
         self.web, self.user = web, user
@@ -32,15 +32,12 @@ class Lab:
         )  # fmt: skip
         # The page sets the cookie that later requests prove to have seen.
         self.http.get("/lab").raise_for_status()
-        self._kernels: list[str] = []
 
     def __enter__(self) -> Lab:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:  # fmt: skip
-        for kernel in self._kernels:
-            self.ask("DELETE", f"/api/kernels/{kernel}")
         self.http.close()
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
@@ -69,13 +66,13 @@ class Lab:
         wanted = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
         session = self.ask("POST", "/api/sessions", json=wanted)
         assert session.status_code == 201, session.text
-        kernel = session.json()["kernel"]["id"]
-        self._kernels.append(kernel)
-        with Kernel(self, kernel) as running:
-            found = [running.execute(cell, seconds) for cell in self.cells(path)]
-        self._kernels.remove(kernel)
-        assert self.ask("DELETE", f"/api/sessions/{session.json()['id']}").status_code == 204
-        return found
+        try:
+            with Kernel(self, session.json()["kernel"]["id"]) as running:
+                return [running.execute(cell, seconds) for cell in self.cells(path)]
+        finally:
+            # Also after an error: the next run of the notebook would get this kernel, which for a moment
+            # silently drops what it is asked.
+            assert self.ask("DELETE", f"/api/sessions/{session.json()['id']}").status_code == 204
 
 
 class Kernel:
@@ -86,7 +83,7 @@ class Kernel:
         request = httpx.Request("GET", "https://x", headers={})
         basic = next(httpx.BasicAuth(*lab.auth).auth_flow(request)).headers["Authorization"]
         web = lab.web
-        self.socket = connect(
+        self._connection = connect(
             f"wss://{web.authority('jupyter')}/api/kernels/{kernel}/channels?session_id={self.session}",
             ssl=web.context(),
             origin=f"https://{web.authority('jupyter')}",  # type: ignore[arg-type]
@@ -98,10 +95,11 @@ class Kernel:
         )
 
     def __enter__(self) -> Kernel:
+        self.socket = self._connection.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.socket.close()
+    def __exit__(self, *error: Any) -> None:
+        self._connection.__exit__(*error)
 
     def execute(self, code: str, seconds: float) -> str:
         """Run a cell; its standard output and the text of its result.
