@@ -303,10 +303,6 @@ def test_a_changed_dag_restarts_nothing(stack: Stack, folder: Path) -> None:
     wait_until(lambda: erin.get(listed)["total_entries"] == 0, every=2)
 
 
-def test_nothing_changes_by_itself(stack: Stack) -> None:
-    stack.no_change()
-
-
 def test_a_killed_scheduler_heals(stack: Stack) -> None:
     name = "airflow-scheduler"
     crash(stack.container(name))

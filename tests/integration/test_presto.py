@@ -1,13 +1,14 @@
 """Presto through its real clients and the proxy: logins, rights, catalogs, one query over everything.
 
-All of it runs with Trino, one container, and again with PrestoDB, coordinator and worker.
+All of it runs with Trino, one container, and again with PrestoDB, coordinator and worker, in a stack of its
+own: in the one of all services everything that uses Presto would start anew, twice.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -19,8 +20,11 @@ import trino
 from confluent_kafka import Producer
 from deltalake import write_deltalake
 
-from tests.integration.clients import ca_file, object_store, postgres
-from tests.integration.stack import ANSWER_S, DOMAIN, Stack, crash, wait_until
+from tests.integration.clients import ca_file, kafka, object_store, postgres
+from tests.integration.conftest import USERS
+from tests.integration.services import resolved
+from tests.integration.stack import ANSWER_S, DOMAIN, Stack, crash, free_port, wait_until
+from tests.integration.superset import Superset
 from tests.integration.web import Web, local_names
 
 HOST = f"presto.{DOMAIN}"
@@ -31,6 +35,7 @@ ENGINES: dict[str, dict[str, Any]] = {
 TRINO = pytest.mark.parametrize("stack", ["trino"], indirect=True)
 PRESTODB = pytest.mark.parametrize("stack", ["prestodb"], indirect=True)
 """Marks of tests that one of the engines is enough for, or the other cannot pass."""
+BESIDE_PRESTODB = ("kafka", "postgres", "object_store", "presto", "bi")
 PAGE = "of-test-presto"
 """Marks this module's messages in a topic that others may write to."""
 
@@ -41,45 +46,37 @@ def _names() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def filled(everything: Stack) -> Stack:
-    """The stack with something in Postgres, in the lake and in Kafka."""
+@pytest.fixture(scope="module", params=list(ENGINES))
+def stack(
+    request: pytest.FixtureRequest, everything: Stack, new_stack: Callable[..., Stack]
+) -> Iterator[Stack]:
+    """One for each engine, with something in Postgres, in the lake and in Kafka."""
     if missing := {"presto", "postgres", "object_store", "kafka"} - everything.config.keys():
         pytest.skip(f"not among the services of this run: {', '.join(sorted(missing))}")
-    with postgres(everything, "shop", "shop_owner") as connection:
+    if request.param == "trino":
+        fill(everything)
+        yield everything
+        return
+    platform = {"proxy": {"http_port": free_port(), "https_port": free_port()}, "users": USERS}
+    services = resolved(key for key in BESIDE_PRESTODB if key in everything.config)
+    own = new_stack({**platform, **services, "presto": {**services["presto"], **ENGINES[request.param]}})
+    own.up()
+    fill(own)
+    yield own
+    own.destroy()
+
+
+def fill(stack: Stack) -> None:
+    """Give Postgres, the lake and Kafka what the queries ask for."""
+    with postgres(stack, "shop", "shop_owner") as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS people (id int PRIMARY KEY, name text)")
         connection.execute("INSERT INTO people VALUES (1, 'Ada'), (2, 'Erin') ON CONFLICT DO NOTHING")
-    write_table(
-        everything, "sales/orders", {"id": [10, 11, 12], "buyer": [1, 2, 1], "amount": [2.5, 4.0, 1.0]}
-    )
-    producer = Producer(
-        {
-            "bootstrap.servers": f"localhost:{everything.config['kafka']['loopback_port']}",
-            "security.protocol": "SASL_SSL",
-            "sasl.mechanism": "SCRAM-SHA-512",
-            "sasl.username": "seller",
-            "sasl.password": everything.outputs_once["credentials"]["kafka"]["seller"],
-            "ssl.ca.location": ca_file(everything),
-        }
-    )
+    write_table(stack, "sales/orders", {"id": [10, 11, 12], "buyer": [1, 2, 1], "amount": [2.5, 4.0, 1.0]})
+    producer = Producer(kafka(stack, "seller"))
     for number, buyer in enumerate((1, 1, 2)):
         message = {"id": number, "page": PAGE, "who": {"id": buyer}}
         producer.produce("visits", json.dumps(message).encode())
     assert producer.flush(ANSWER_S) == 0
-    return everything
-
-
-@pytest.fixture(scope="module", params=list(ENGINES))
-def stack(request: pytest.FixtureRequest, filled: Stack) -> Iterator[Stack]:
-    """The same with each engine."""
-    settings = {**filled.config["presto"], **ENGINES[request.param]}
-    if settings == {"workers": 0, "engine": "trino", **filled.config["presto"]}:
-        yield filled
-        return
-    with filled.changed(presto=settings):
-        filled.up()
-        yield filled
-    filled.up()
 
 
 def write_table(stack: Stack, folder: str, columns: dict[str, list[Any]]) -> None:
@@ -344,6 +341,15 @@ def test_the_keeper_mends_after_a_restart_what_it_had_listed_elsewhere(stack: St
     wait_until(lambda: record() == right, every=1)
     assert b"sales.orders taken off the list" in stack.container("presto-lake").logs()
     assert rows(stack, "SELECT count(*) FROM lake.sales.orders") == [[3]]
+
+
+@PRESTODB
+def test_superset_asks_it(stack: Stack) -> None:
+    """With Trino, Superset's own tests see to it."""
+    if "bi" not in stack.config:
+        pytest.skip("bi is not among the services of this run")
+    erin = Superset(Web(stack), "erin")
+    assert erin.query("Presto", "SELECT count(*) AS n FROM tpch.tiny.nation") == [[25]]
 
 
 # -- the cluster

@@ -331,7 +331,3 @@ def test_a_new_master_knows_its_workers(stack: Stack) -> None:
     before = {worker["id"] for worker in _workers(stack)}
     stack.container("spark").restart(timeout=20)
     wait_until(lambda: {worker["id"] for worker in _workers(stack)} == before)
-
-
-def test_a_second_up_changes_nothing(stack: Stack) -> None:
-    stack.no_change()

@@ -67,6 +67,7 @@ def test_every_container_is_healthy(everything: Stack) -> None:
 
 
 def test_second_up_and_refresh_change_nothing(everything: Stack) -> None:
+    """After all that the modules before this one have done with the services."""
     before = identities(everything)
     everything.no_change()
     assert identities(everything) == before
@@ -125,7 +126,6 @@ def test_changed_settings_touch_their_services_alone(
 def test_settings_put_back_make_the_stack_as_before(everything: Stack, settings: dict[str, Any]) -> None:
     everything.configure(settings)
     everything.up()
-    everything.no_change()
     wait_healthy(everything.containers())
 
 
