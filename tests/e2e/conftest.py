@@ -13,15 +13,15 @@ from tests.integration import clients
 from tests.integration.web import local_names
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    """A clone in a folder with a blank in its name, nothing brought up."""
+    """A clone in a folder with a blank in its name, nothing brought up; gone before other tests go on."""
     made = Checkout(tmp_path_factory.mktemp("clone") / "mill race")
     yield made
     made.destroy()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def up(checkout: Checkout) -> tuple[Checkout, str]:
     """A checkout after `make up`, and what that printed."""
     return checkout, checkout.make("up")

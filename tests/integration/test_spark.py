@@ -305,10 +305,16 @@ def test_a_job_outlives_its_worker(stack: Stack, runner: Driver, keys: dict[str,
     running = threading.Thread(target=lambda: done.append(runner.submit(SLOW, environment=keys)))
     running.start()
     container = stack.container("spark-worker-1")
-    # An executor is a process of the worker's container; those of Python come with its first task.
-    wait_until(lambda: "pyspark" in str(container.top()["Processes"]))
+
+    def at_work() -> dict[str, Any] | None:
+        """The application, once both of its tasks are under way. Its driver answers by way of the master."""
+        (app,) = stack.http("spark", "/json/", user="erin").json()["activeapps"]
+        path = f"/proxy/{app['id']}/api/v1/applications/{app['id']}/executors"
+        executors = stack.http("spark", path, user="erin").json()
+        return dict(app) if sum(executor["activeTasks"] for executor in executors) == 2 else None
+
+    app = wait_until(at_work)
     # The page of a driver that runs elsewhere, by way of the master.
-    (app,) = stack.http("spark", "/json/", user="erin").json()["activeapps"]
     page = stack.http("spark", f"/proxy/{app['id']}/jobs/", user="erin")
     assert page.status_code == 200
     assert "slow" in page.text
