@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from websockets.sync.client import connect
 
-from tests.integration.stack import ANSWER_S
+from tests.integration.stack import ANSWER_S, wait_until
 from tests.integration.web import Web
 
 
@@ -83,7 +83,7 @@ class Kernel:
         request = httpx.Request("GET", "https://x", headers={})
         basic = next(httpx.BasicAuth(*lab.auth).auth_flow(request)).headers["Authorization"]
         web = lab.web
-        self._connection = connect(
+        self._connect = lambda: connect(
             f"wss://{web.authority('jupyter')}/api/kernels/{kernel}/channels?session_id={self.session}",
             ssl=web.context(),
             origin=f"https://{web.authority('jupyter')}",  # type: ignore[arg-type]
@@ -95,8 +95,14 @@ class Kernel:
         )
 
     def __enter__(self) -> Kernel:
-        self.socket = self._connection.__enter__()
+        # The page, too, tries again when the way there breaks off.
+        assert wait_until(self._opened)
         return self
+
+    def _opened(self) -> bool:
+        self._connection = self._connect()
+        self.socket = self._connection.__enter__()
+        return True
 
     def __exit__(self, *error: Any) -> None:
         self._connection.__exit__(*error)

@@ -58,7 +58,8 @@ except Exception as error:
 for name in ("com.mysql.cj.jdbc.Driver", "com.mongodb.spark.sql.connector.MongoTableProvider"):
     sc._jvm.java.lang.Class.forName(name)
 found["id"] = sc.applicationId
-print("FOUND", json.dumps(found))
+# In one piece: what the JVM says goes to the same place.
+print(f"FOUND {json.dumps(found)}")
 spark.stop()
 """
 
@@ -75,7 +76,8 @@ def work(rows):
     yield sum(rows)
 
 print("STARTED", flush=True)
-print("SUM", spark.sparkContext.range(0, 10, numSlices=2).mapPartitions(work).sum())
+total = spark.sparkContext.range(0, 10, numSlices=2).mapPartitions(work).sum()
+print(f"SUM {total}")
 spark.stop()
 """
 
