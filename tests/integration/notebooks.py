@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any
 
 import httpx
-from websockets.sync.client import connect
 
-from tests.integration.stack import ANSWER_S, wait_until
+from tests.integration.stack import ANSWER_S
 from tests.integration.web import Web
+from tests.integration.websocket import WebSocket
 
 
 class CellError(AssertionError):
@@ -83,29 +83,22 @@ class Kernel:
         request = httpx.Request("GET", "https://x", headers={})
         basic = next(httpx.BasicAuth(*lab.auth).auth_flow(request)).headers["Authorization"]
         web = lab.web
-        self._connect = lambda: connect(
+        self.socket = WebSocket(
             f"wss://{web.authority('jupyter')}/api/kernels/{kernel}/channels?session_id={self.session}",
             ssl=web.context(),
-            origin=f"https://{web.authority('jupyter')}",  # type: ignore[arg-type]
+            origin=f"https://{web.authority('jupyter')}",
             additional_headers={"Authorization": basic},
-            open_timeout=ANSWER_S,
             # A server whose cores are busy may leave a ping unanswered for longer than the library's 20 s.
             ping_interval=None,
             max_size=None,
         )
 
     def __enter__(self) -> Kernel:
-        # The page, too, tries again when the way there breaks off.
-        assert wait_until(self._opened)
+        self.socket.__enter__()
         return self
 
-    def _opened(self) -> bool:
-        self._connection = self._connect()
-        self.socket = self._connection.__enter__()
-        return True
-
-    def __exit__(self, *error: Any) -> None:
-        self._connection.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        self.socket.__exit__(*error)
 
     def execute(self, code: str, seconds: float) -> str:
         """Run a cell; its standard output and the text of its result.
@@ -127,7 +120,7 @@ class Kernel:
         )  # fmt: skip
         written, deadline = "", time.monotonic() + seconds
         while True:
-            message = json.loads(self.socket.recv(timeout=max(0.1, deadline - time.monotonic())))
+            message = json.loads(self.socket.receive(max(0.1, deadline - time.monotonic())))
             if message["parent_header"].get("msg_id") != id_:
                 continue
             kind, content = message["msg_type"], message["content"]

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from tests.integration import clients
 from tests.integration.notebooks import CellError, Lab
-from tests.integration.stack import ANSWER_S, Stack, wait_until
+from tests.integration.stack import Stack, wait_until
 from tests.integration.web import Web, local_names
+from tests.integration.websocket import WebSocket
 
 
 @pytest.fixture(scope="module")
@@ -215,8 +215,8 @@ def test_a_claimed_name_does_not_help(web: Web) -> None:
 
 def test_kernels_need_the_login_too(web: Web) -> None:
     url = f"wss://{web.authority('jupyter')}/api/kernels/x/channels"
-    with pytest.raises(InvalidStatus) as caught:
-        connect(url, ssl=web.context(), open_timeout=ANSWER_S)
+    with pytest.raises(InvalidStatus) as caught, WebSocket(url, ssl=web.context()):
+        pass
     assert caught.value.response.status_code == 401
 
 

@@ -19,12 +19,12 @@ import pytest
 import urllib3
 from minio import Minio
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from tests.integration.clients import ca_file
 from tests.integration.conftest import USERS
 from tests.integration.stack import ANSWER_S, DOMAIN, Stack, free_port, wait_until
 from tests.integration.web import Web, add_service, local_names
+from tests.integration.websocket import WebSocket
 
 ECHO = Path(__file__).with_name("echo_service.py")
 RANK = {"uma": 1, "erin": 2, "ada": 3}
@@ -238,15 +238,14 @@ def test_websockets(web: Web) -> None:
     cookie = f"token={answer.cookies['token']}"
     login = httpx.BasicAuth("erin", web.password("erin"))._auth_header
     address = web.url("object-store", "/ws/objectManager").replace("https", "wss", 1)
-    options: dict[str, Any] = {
-        "ssl": web.context(), "logger": logging.getLogger("quiet"), "proxy": None, "open_timeout": ANSWER_S,
-    }  # fmt: skip
+    options: dict[str, Any] = {"ssl": web.context(), "logger": logging.getLogger("quiet")}
     headers = {"Cookie": cookie, "Origin": web.url("object-store").rstrip("/")}
-    with connect(address, additional_headers={**headers, "Authorization": login}, **options) as socket:
+    with WebSocket(address, additional_headers={**headers, "Authorization": login}, **options) as socket:
         socket.send(json.dumps({"request_id": 7, "mode": "objects", "bucket_name": "raw", "prefix": ""}))
-        assert "listed" in str(socket.recv(timeout=ANSWER_S))
-    with pytest.raises(InvalidStatus) as refused:
-        connect(address, additional_headers=headers, **options)
+        assert "listed" in str(socket.receive())
+    refusal = WebSocket(address, additional_headers=headers, **options)
+    with pytest.raises(InvalidStatus) as refused, refusal:
+        pass
     assert refused.value.response.status_code == 401
 
 
