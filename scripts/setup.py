@@ -72,7 +72,6 @@ def setup(stack_name: str, *, development: bool = False, judge: bool = False) ->
                 mistakes.refuse(stack_name)
             machine = target.of_stack(stack_name, python_env.PYTHON)
             if machine.made_by_program:
-                found["provider"] = "digitalocean"
                 return
             found["docker"] = engine.ensure(machine)
             if machine.builds_images and not machine.key_is_secret:
@@ -82,8 +81,8 @@ def setup(stack_name: str, *, development: bool = False, judge: bool = False) ->
             found["pulumi"] = pulumi_cli.version(pulumi_cli.ensure())
 
         together(packages, docker, pulumi)
-        if "provider" in found:
-            pulumi_cli.ensure_plugin(found["provider"])
+        if "docker" not in found:  # its host is Pulumi's to make
+            pulumi_cli.ensure_plugin("digitalocean")
         stack.prepare(stack_name)
     if stack.uses_local_state() and not pulumi_cli.plain_command_works():
         say("pulumi", "for plain `pulumi` commands in your shell: source .envrc (or use direnv)")
