@@ -278,6 +278,13 @@ def _unhealthy(container: Container) -> bool:
     return bool(container.attrs["State"].get("Health", {}).get("Status") == "unhealthy")
 
 
+def healthy(container: Container) -> bool:
+    """Whether it runs and its last probes succeeded, as of now."""
+    container.reload()
+    state = container.attrs["State"]
+    return bool(state["Running"]) and state["Health"]["Status"] == "healthy"
+
+
 def crash(container: Container) -> None:
     """Kill a container's processes and wait until the engine has started it again.
 

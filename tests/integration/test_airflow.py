@@ -12,7 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from tests.integration.clients import object_store, postgres
-from tests.integration.stack import Stack, crash, wait_until
+from tests.integration.stack import Stack, crash, healthy, wait_until
 
 USES = '''
 """Uses all that the platform offers."""
@@ -306,7 +306,7 @@ def test_a_changed_dag_restarts_nothing(stack: Stack, folder: Path) -> None:
 def test_a_killed_scheduler_heals(stack: Stack) -> None:
     name = "airflow-scheduler"
     crash(stack.container(name))
-    wait_until(lambda: stack.container(name).attrs["State"]["Health"]["Status"] == "healthy")
+    wait_until(lambda: healthy(stack.container(name)))
     Client(stack, "erin").run("platform_cleanup")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from scripts.packages import BROWSERS
 from tests.integration import clients
-from tests.integration.stack import ROOT, Stack, crash, wait_until
+from tests.integration.stack import ROOT, Stack, crash, healthy, wait_until
 from tests.integration.superset import Superset
 from tests.integration.test_portal import person_of
 from tests.integration.web import Web, local_names
@@ -224,7 +224,7 @@ def test_page_loads_in_a_browser(
 
 def test_a_killed_server_comes_back_with_all_it_had(web: Web, dataset: int) -> None:
     crash(web.stack.container("bi"))
-    wait_until(lambda: web.stack.container("bi").attrs["State"]["Health"]["Status"] == "healthy")
+    wait_until(lambda: healthy(web.stack.container("bi")))
     assert Superset(web, "uma").rows_of(dataset) == [["north", 3], ["south", 39]]
 
 

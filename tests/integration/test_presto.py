@@ -28,14 +28,11 @@ from tests.integration.superset import Superset
 from tests.integration.web import Web, local_names
 
 HOST = f"presto.{DOMAIN}"
-ENGINES: dict[str, dict[str, Any]] = {
-    "trino": {"engine": "trino", "workers": 0},
-    "prestodb": {"engine": "prestodb", "workers": 1, "memory_mib": 1408},
-}
+WITH_A_WORKER = {"engine": "prestodb", "workers": 1, "memory_mib": 1408}
+NEEDED = ("kafka", "postgres", "object_store", "presto")
 TRINO = pytest.mark.parametrize("stack", ["trino"], indirect=True)
 PRESTODB = pytest.mark.parametrize("stack", ["prestodb"], indirect=True)
 """Marks of tests that one of the engines is enough for, or the other cannot pass."""
-BESIDE_PRESTODB = ("kafka", "postgres", "object_store", "presto", "bi")
 PAGE = "of-test-presto"
 """Marks this module's messages in a topic that others may write to."""
 
@@ -46,20 +43,20 @@ def _names() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
+@pytest.fixture(scope="module", params=["trino", "prestodb"])
 def stack(
     request: pytest.FixtureRequest, everything: Stack, new_stack: Callable[..., Stack]
 ) -> Iterator[Stack]:
     """One for each engine, with something in Postgres, in the lake and in Kafka."""
-    if missing := {"presto", "postgres", "object_store", "kafka"} - everything.config.keys():
+    if missing := set(NEEDED) - everything.config.keys():
         pytest.skip(f"not among the services of this run: {', '.join(sorted(missing))}")
     if request.param == "trino":
         fill(everything)
         yield everything
         return
     platform = {"proxy": {"http_port": free_port(), "https_port": free_port()}, "users": USERS}
-    services = resolved(key for key in BESIDE_PRESTODB if key in everything.config)
-    own = new_stack({**platform, **services, "presto": {**services["presto"], **ENGINES[request.param]}})
+    services = resolved(key for key in (*NEEDED, "bi") if key in everything.config)
+    own = new_stack({**platform, **services, "presto": {**services["presto"], **WITH_A_WORKER}})
     own.up()
     fill(own)
     yield own

@@ -5,13 +5,11 @@ This module runs last of those that share the stack; its last test destroys it.
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import AbstractContextManager
 
 import pytest
 from docker.models.containers import Container
@@ -22,7 +20,7 @@ from components.settings import load
 from scripts import events
 from tests.bench.usage import memory
 from tests.integration.services import ONLY
-from tests.integration.stack import Stack, crash, wait_until
+from tests.integration.stack import Stack, crash, healthy, wait_until
 
 SERVICE = "dev.millrace.service"
 KEYS = ("proxy", *registry())
@@ -46,12 +44,6 @@ def skip_unless_up(stack: Stack, key: str) -> None:
         pytest.skip(f"{key} is not among the services of this run")
 
 
-def healthy(container: Container) -> bool:
-    container.reload()
-    state = container.attrs["State"]
-    return bool(state["Running"]) and state["Health"]["Status"] == "healthy"
-
-
 def wait_healthy(containers: list[Container]) -> None:
     """Until all of them are; the error names those that are not."""
     try:
@@ -73,36 +65,24 @@ def test_second_up_and_refresh_change_nothing(everything: Stack) -> None:
     assert identities(everything) == before
 
 
-@pytest.fixture(scope="module")
-def settings(everything: Stack) -> dict[str, Any]:
-    """The settings the stack came up with."""
-    return copy.deepcopy(everything.config)
-
-
-@pytest.fixture
-def with_more_cpus(everything: Stack, settings: dict[str, Any]) -> Iterator[Callable[..., None]]:
-    """Changes a setting of these services that their containers alone depend on."""
-
-    def change(*keys: str) -> None:
-        config = copy.deepcopy(settings)
-        for key in keys:
-            own = config[key] or {}
-            config[key] = {**own, "cpus": round(own.get("cpus", 1.0) + 0.5, 1)}
-        everything.configure(config)
-
-    yield change
-    everything.configure(settings)
+def more_cpus(stack: Stack, *keys: str) -> AbstractContextManager[None]:
+    """The stack with another setting for these services, one that their containers alone depend on."""
+    changes = {}
+    for key in keys:
+        own = stack.config[key]
+        changes[key] = {**own, "cpus": round(own.get("cpus", 1.0) + 0.5, 1)}
+    return stack.changed(**changes)
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_changed_setting_concerns_its_service_alone(
-    everything: Stack, with_more_cpus: Callable[..., None], key: str, monkeypatch: pytest.MonkeyPatch
+    everything: Stack, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Told by a preview, which shows at least what an `up` would do: one for each service takes minutes."""
     skip_unless_up(everything, key)
-    with_more_cpus(key)
     monkeypatch.setitem(everything.environment, "PULUMI_ENABLE_STREAMING_JSON_PREVIEW", "true")
-    report = events.parse(everything.pulumi("preview", "--json", "--stack", everything.name).output)
+    with more_cpus(everything, key):
+        report = events.parse(everything.pulumi("preview", "--json", "--stack", everything.name).output)
     assert report.finished and not report.errors
     concerned = [step for step in report.steps if step.type == "docker:index/container:Container"]
     assert {step.kind for step in concerned} == {"replaced"}
@@ -110,27 +90,24 @@ def test_a_changed_setting_concerns_its_service_alone(
     assert {now[f"{everything.prefix}-{step.name}"][0] for step in concerned} == {key}
 
 
-def test_changed_settings_touch_their_services_alone(
-    everything: Stack, with_more_cpus: Callable[..., None]
-) -> None:
+def test_changed_settings_touch_their_services_alone(everything: Stack) -> None:
     """Those that most others use."""
     keys = {"proxy", "postgres", "object_store", "kafka"} & everything.config.keys()
     before = identities(everything)
-    with_more_cpus(*keys)
-    everything.up()
+    with more_cpus(everything, *keys):
+        everything.up()
     after = identities(everything)
     assert after.keys() == before.keys()
     assert {service for name, (service, _) in after.items() if after[name] != before[name]} == keys
 
 
-def test_settings_put_back_make_the_stack_as_before(everything: Stack, settings: dict[str, Any]) -> None:
-    everything.configure(settings)
+def test_settings_put_back_make_the_stack_as_before(everything: Stack) -> None:
     everything.up()
     wait_healthy(everything.containers())
 
 
 def test_memory_is_near_the_estimate(everything: Stack) -> None:
-    """With all services: what a few of them use varies more. The containers are some minutes old at most."""
+    """With all services: what a few of them use varies more."""
     if os.environ.get(ONLY):
         pytest.skip("not all services are among those of this run")
     used = memory(everything.containers())
