@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from tests.integration.stack import ROOT, free_port
+from tests.integration.stack import ROOT, free_port, proxy_ports
 
 PROJECT = "mrbench"
 
@@ -16,7 +16,7 @@ def config_of(name: str) -> dict[str, Any]:
     document = yaml.safe_load((ROOT / f"Pulumi.{name}.yaml").read_text())
     config = {key.removeprefix("millrace:"): value for key, value in document["config"].items()}
     moved: dict[str, Any] = _moved(config)
-    ports = {"http_port": free_port(), "https_port": free_port()}
+    ports = proxy_ports()
     if "demo" in moved:
         # A pipeline that starts by itself would be measured along with everything else.
         moved["demo"] = {**(moved["demo"] or {}), "schedule": "none"}

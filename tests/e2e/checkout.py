@@ -13,7 +13,7 @@ from typing import Any
 import docker
 import yaml
 
-from tests.integration.stack import ROOT, Run, Stack, free_port
+from tests.integration.stack import ROOT, Run, Stack, free_port, proxy_ports
 
 STACK = "e2e"
 PREFIX = f"millrace-{STACK}-"
@@ -43,7 +43,7 @@ class Checkout(Stack):
         )
         document = yaml.safe_load((folder / "Pulumi.dev.yaml").read_text())
         config = {key.removeprefix("millrace:"): value for key, value in document["config"].items()}
-        config["proxy"] = {"http_port": free_port(), "https_port": free_port()}
+        config["proxy"] = proxy_ports()
         for service in LOOPBACK:
             config[service] = {**(config[service] or {}), "loopback_port": free_port()}
         # Pipelines run when a test says so; what they write is seen at once.

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from tests.e2e.checkout import EVERYONE
 from tests.integration.notebooks import Lab
 from tests.integration.stack import Stack, wait_until
-from tests.integration.test_bi import Superset
+from tests.integration.superset import Superset
 from tests.integration.test_presto import rows as query
 from tests.integration.web import Web
 

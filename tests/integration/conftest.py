@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.services import SETTINGS, selected
-from tests.integration.stack import Stack, free_port
+from tests.integration.stack import Stack, free_port, proxy_ports
 
 USERS = [
     {"name": "ada", "role": "admin"},
@@ -26,7 +26,7 @@ OBJECT_STORE = {k: v for k, v in SETTINGS["object_store"].items() if k != "loopb
 def full_config(**changes: Any) -> dict[str, Any]:
     """Postgres and the object store on ports of their own, with loopback ports for the tests' clients."""
     config: dict[str, Any] = {
-        "proxy": {"http_port": free_port(), "https_port": free_port()},
+        "proxy": proxy_ports(),
         "users": USERS,
         "postgres": {**POSTGRES, "loopback_port": free_port()},
         "object_store": {**OBJECT_STORE, "loopback_port": free_port()},
@@ -37,7 +37,7 @@ def full_config(**changes: Any) -> dict[str, Any]:
 def everything_config(**changes: Any) -> dict[str, Any]:
     """All services, small and on ports of their own; see :mod:`tests.integration.services` for fewer."""
     platform: dict[str, Any] = {
-        "proxy": {"http_port": free_port(), "https_port": free_port()},
+        "proxy": proxy_ports(),
         "users": USERS,
     }
     return copy.deepcopy({**platform, **selected(platform), **changes})

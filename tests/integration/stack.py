@@ -62,6 +62,11 @@ def free_port() -> int:
                 return port
 
 
+def proxy_ports() -> dict[str, int]:
+    """The proxy's settings in a stack that runs beside others."""
+    return {"http_port": free_port(), "https_port": free_port()}
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of the CLI: exit code and everything it wrote."""

@@ -17,7 +17,7 @@ from cryptography import x509
 from tests.integration.clients import ca_file, object_store, postgres
 from tests.integration.conftest import USERS
 from tests.integration.exported import Pair, edit, self_signed
-from tests.integration.stack import ANSWER_S, DOMAIN, Stack, free_port, wait_until
+from tests.integration.stack import ANSWER_S, DOMAIN, Stack, free_port, proxy_ports, wait_until
 
 POSTGRES, STORE, PROXY = "postgres", "object-store", "proxy"
 
@@ -27,7 +27,7 @@ def stack(new_stack: Callable[..., Stack]) -> Iterator[Stack]:
     """All servers that speak TLS."""
     stack = new_stack(
         {
-            "proxy": {"http_port": free_port(), "https_port": free_port()},
+            "proxy": proxy_ports(),
             "users": USERS[:1],
             "postgres": {"memory_mib": 256, "loopback_port": free_port(), "databases": [{"name": "shop"}]},
             "object_store": {"loopback_port": free_port(), "buckets": [{"name": "raw"}]},

@@ -22,7 +22,7 @@ from components.demo_overlay import additions
 from components.demo_settings import PIPELINE_USERS, DemoSettings
 from tests.integration.clients import kafka, object_store, postgres
 from tests.integration.conftest import USERS
-from tests.integration.stack import PATIENCE_S, ROOT, Stack, crash, free_port, wait_until
+from tests.integration.stack import PATIENCE_S, ROOT, Stack, crash, free_port, proxy_ports, wait_until
 
 sys.path.append(str(ROOT / "images" / "demo"))
 
@@ -44,7 +44,7 @@ def stack(new_stack: Callable[..., Stack]) -> Iterator[Stack]:
     """The sources without pipelines; the pipelines' users of the object store stand in the settings."""
     stack = new_stack(
         {
-            "proxy": {"http_port": free_port(), "https_port": free_port()},
+            "proxy": proxy_ports(),
             "users": USERS[:1],
             "postgres": {"memory_mib": 256, "loopback_port": free_port()},
             "kafka": {"memory_mib": 512, "loopback_port": free_port()},

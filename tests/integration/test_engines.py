@@ -12,7 +12,7 @@ from docker.errors import DockerException
 from components.images import built_reference
 from tests.integration.conftest import USERS
 from tests.integration.second_engine import SecondEngine, refused, second_engine
-from tests.integration.stack import Stack, free_port, wait_until
+from tests.integration.stack import Stack, proxy_ports, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def engine() -> Iterator[SecondEngine]:
 def _config(target: dict[str, object]) -> dict[str, Any]:
     return {
         "target": target,
-        "proxy": {"http_port": free_port(), "https_port": free_port()},
+        "proxy": proxy_ports(),
         "users": USERS[:1],
         "postgres": {"memory_mib": 256, "databases": [{"name": "shop"}]},
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import USERS
-from tests.integration.stack import Run, Stack, free_port
+from tests.integration.stack import Run, Stack, free_port, proxy_ports
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def stack(new_stack: Callable[..., Stack]) -> Iterator[Stack]:
     """A small platform that the tests break and mend; its project folder has configs/ of its own."""
     stack = new_stack(
         {
-            "proxy": {"http_port": free_port(), "https_port": free_port()},
+            "proxy": proxy_ports(),
             "users": USERS[:1],
             "postgres": {"memory_mib": 256, "databases": [{"name": "shop"}]},
         }

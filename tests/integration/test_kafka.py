@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from tests.integration.clients import kafka
 from tests.integration.conftest import USERS
-from tests.integration.stack import ANSWER_S, PATIENCE_S, Stack, free_port, wait_until
+from tests.integration.stack import ANSWER_S, PATIENCE_S, Stack, free_port, proxy_ports, wait_until
 
 TOPIC_REFUSED = KafkaError.TOPIC_AUTHORIZATION_FAILED
 GROUP_REFUSED = KafkaError.GROUP_AUTHORIZATION_FAILED
@@ -210,7 +210,7 @@ def stack(new_stack: Callable[..., Stack]) -> Iterator[Stack]:
     port = free_port()
     stack = new_stack(
         {
-            "proxy": {"http_port": free_port(), "https_port": free_port()},
+            "proxy": proxy_ports(),
             "users": USERS[:1],
             "kafka": {"memory_mib": 512, "loopback_port": port, "topics": TOPICS, "users": KAFKA_USERS},
         },

@@ -21,7 +21,7 @@ from minio.error import MinioAdminException, S3Error
 
 from tests.integration.clients import ca_file, object_store
 from tests.integration.conftest import USERS
-from tests.integration.stack import ANSWER_S, DOMAIN, Stack, free_port
+from tests.integration.stack import ANSWER_S, DOMAIN, Stack, free_port, proxy_ports
 
 LEAVER = {"name": "leaver", "buckets": [{"bucket": "gone", "privilege": "read-write"}]}
 USERS_OF_STORE: list[dict[str, Any]] = [
@@ -60,7 +60,7 @@ def stack(new_stack: Callable[..., Stack]) -> Iterator[Stack]:
     """The object store behind the proxy, with an object in each bucket."""
     stack = new_stack(
         {
-            "proxy": {"http_port": free_port(), "https_port": free_port()},
+            "proxy": proxy_ports(),
             "users": USERS[:1],
             "object_store": {
                 "loopback_port": free_port(),

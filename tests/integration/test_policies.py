@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.integration.conftest import USERS
-from tests.integration.stack import Stack, free_port
+from tests.integration.stack import Stack, proxy_ports
 
 PACK = ("--policy-pack", "policies/run")
 TOKEN = "correct-horse-battery"
@@ -31,7 +31,7 @@ PROGRAM = textwrap.dedent(
 @pytest.fixture(scope="module")
 def small(new_stack: Callable[..., Stack]) -> Stack:
     """A database behind the proxy, not up."""
-    ports = {"http_port": free_port(), "https_port": free_port()}
+    ports = proxy_ports()
     return new_stack({"proxy": ports, "users": USERS, "postgres": {}})
 
 

@@ -15,7 +15,7 @@ from psycopg.errors import InsufficientPrivilege
 from tests.integration.clients import ca_file, postgres
 from tests.integration.conftest import USERS
 from tests.integration.exported import outputs_of, self_signed
-from tests.integration.stack import ANSWER_S, Stack, free_port
+from tests.integration.stack import ANSWER_S, Stack, free_port, proxy_ports
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -59,7 +59,7 @@ def stack(new_stack: Callable[..., Stack], init: Path) -> Iterator[Stack]:
     """Postgres with an owner's tables, made after the roles and their privileges."""
     stack = new_stack(
         {
-            "proxy": {"http_port": free_port(), "https_port": free_port()},
+            "proxy": proxy_ports(),
             "users": USERS[:1],
             "time_zone": "Europe/Berlin",
             "postgres": {

@@ -23,7 +23,7 @@ from deltalake import write_deltalake
 from tests.integration.clients import ca_file, kafka, object_store, postgres
 from tests.integration.conftest import USERS
 from tests.integration.services import resolved
-from tests.integration.stack import ANSWER_S, DOMAIN, Stack, crash, free_port, wait_until
+from tests.integration.stack import ANSWER_S, DOMAIN, Stack, crash, proxy_ports, wait_until
 from tests.integration.superset import Superset
 from tests.integration.web import Web, local_names
 
@@ -54,7 +54,7 @@ def stack(
         fill(everything)
         yield everything
         return
-    platform = {"proxy": {"http_port": free_port(), "https_port": free_port()}, "users": USERS}
+    platform = {"proxy": proxy_ports(), "users": USERS}
     services = resolved(key for key in (*NEEDED, "bi") if key in everything.config)
     own = new_stack({**platform, **services, "presto": {**services["presto"], **WITH_A_WORKER}})
     own.up()

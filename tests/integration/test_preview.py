@@ -13,7 +13,7 @@ from minio import Minio
 
 from components.images import built_reference
 from tests.integration.checkout import Checkout
-from tests.integration.stack import PROJECT, free_port, wait_until
+from tests.integration.stack import PROJECT, free_port, proxy_ports, wait_until
 
 _STACK = "tiny"
 
@@ -22,7 +22,7 @@ _STACK = "tiny"
 def config() -> dict[str, Any]:
     return {
         "users": [{"name": "ada", "role": "admin"}],
-        "proxy": {"http_port": free_port(), "https_port": free_port()},
+        "proxy": proxy_ports(),
         "postgres": {"memory_mib": 256, "roles": [{"name": "reader"}]},
     }
 

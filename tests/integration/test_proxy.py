@@ -22,7 +22,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.integration.clients import ca_file
 from tests.integration.conftest import USERS
-from tests.integration.stack import ANSWER_S, DOMAIN, Stack, free_port, wait_until
+from tests.integration.stack import ANSWER_S, DOMAIN, Stack, proxy_ports, wait_until
 from tests.integration.web import Web, add_service, local_names
 from tests.integration.websocket import WebSocket
 
@@ -37,7 +37,7 @@ def stack(new_stack: Callable[..., Stack]) -> Iterator[Stack]:
     """Every level, an object store, and a service that one more file adds."""
     stack = new_stack(
         {
-            "proxy": {"http_port": free_port(), "https_port": free_port()},
+            "proxy": proxy_ports(),
             "users": USERS,
             "object_store": {"buckets": [{"name": "raw"}]},
             "echo": {},
