@@ -3,7 +3,7 @@
 Memory: the working set of a container's cgroup (usage without page cache that can be dropped), as `docker
 stats` shows it, of the idle ``dev`` stack some minutes after it came up from nothing, on Docker 20.10 with
 cgroup v1, 2 cores, 24 GiB. It varies by a tenth from run to run; the object store's by more, since its
-buffers stay for a while. `tests/integration/test_whole_stack.py` measures a stack of all services again.
+buffers stay for a while. `tests/integration/test_new_stack.py` measures a stack of all services again.
 
 Disk: what `docker images` and `docker system df -v` show on the same machine, in MB (a million bytes, as
 Docker counts).

@@ -16,16 +16,16 @@ _SHARED = "everything"
 _E2E = "tests/e2e/"
 """Its modules share a stack, too."""
 
-_LAST = "test_whole_stack.py"
-"""It destroys that stack in the end."""
+_FIRST, _LAST = "test_new_stack.py", "test_whole_stack.py"
+"""The one sees that stack as it came up, the other destroys it in the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first, then what takes longest; the others fill the gaps."""
 
-    def place(item: pytest.Item) -> tuple[bool, bool, bool, bool]:
-        suite = item.path.relative_to(_TESTS).parts[0]
-        return suite != "unit", not _uses_everything(item.path), suite != "e2e", item.path.name == _LAST
+    def place(item: pytest.Item) -> tuple[bool, ...]:
+        suite, name = item.path.relative_to(_TESTS).parts[0], item.path.name
+        return suite != "unit", not _uses_everything(item.path), suite != "e2e", name != _FIRST, name == _LAST
 
     items.sort(key=place)
 

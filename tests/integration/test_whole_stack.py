@@ -5,7 +5,6 @@ This module runs last of those that share the stack; its last test destroys it.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -14,18 +13,12 @@ from contextlib import AbstractContextManager
 import pytest
 from docker.models.containers import Container
 
-from components.estimates import estimate
 from components.services import registry
-from components.settings import load
 from scripts import events
-from tests.bench.usage import memory
-from tests.integration.services import ONLY
 from tests.integration.stack import Stack, crash, healthy, wait_until
 
 SERVICE = "dev.millrace.service"
 KEYS = ("proxy", *registry())
-ALLOWED = 0.15
-"""By how much the memory of all services may differ from the estimate."""
 HEAL_S = 600
 """Seconds until a killed container is healthy again, with others killed beside it on two cores."""
 
@@ -169,22 +162,6 @@ def _status(stack: Stack, host: str) -> int:
     if code >= 500:
         raise RuntimeError(f"{host} answers {code}")
     return code
-
-
-def test_memory_is_near_the_estimate(everything: Stack, killed: dict[str, str]) -> None:
-    """With all services, as what a few use varies more; just started anew, as queries fill Java's heaps."""
-    assert killed
-    if os.environ.get(ONLY):
-        pytest.skip("not all services are among those of this run")
-    used = memory(everything.containers())
-    expected = estimate(load(everything.config, everything.file.name))
-    measured: defaultdict[str, float] = defaultdict(float)
-    for container in everything.containers():
-        measured[service_of(container)] += used[container.name]
-    lines = [f"{s.service:16} {s.memory_mib:6} {measured[s.service]:6.0f}" for s in expected.services]
-    print("\n".join(["service          expected measured MiB", *lines]))
-    assert {s.service for s in expected.services} == set(measured)
-    assert expected.memory_mib == pytest.approx(sum(measured.values()), rel=ALLOWED), "\n".join(lines)
 
 
 def test_nothing_remains_after_destroy(everything: Stack) -> None:
