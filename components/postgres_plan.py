@@ -5,26 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from scramp import ScramMechanism  # type: ignore[import-untyped]
 
 from components.postgres_settings import (
-    Database,
-    DatabaseAccess,
-    Grant,
     PostgresSettings,
     Privilege,
+    all_grants,
     init_files,
+    owners,
     role_names,
 )
 from components.service import Demand
 from components.templates import render
-
-_T = TypeVar("_T")
 
 _SCRAM_ITERATIONS = 4096
 _LONGEST_NAME = 63
@@ -120,17 +116,14 @@ class Plan:
 def plan(settings: PostgresSettings, demands: Sequence[Demand]) -> Plan:
     """The plan for valid settings."""
     limits = {role.name: role.connection_limit for role in settings.roles}
-    owners = {d.name: d.owner_name for d in settings.databases}
+    owner_of = owners(settings, demands)
     schemas = {d.name: d.schemas for d in settings.databases}
     names = role_names(settings, demands)
-    for request in _requests(demands, Database):
-        owners.setdefault(request.name, request.role)
-    grants = list(_grants(settings, demands))
     memberships: dict[tuple[str, str], None] = {}
-    groups: dict[str, dict[Group, None]] = {name: {} for name in owners}
-    acting: dict[str, dict[str, None]] = {name: {} for name in owners}
-    for role, grant in grants:
-        owner = owners[grant.database]
+    groups: dict[str, dict[Group, None]] = {name: {} for name in owner_of}
+    acting: dict[str, dict[str, None]] = {name: {} for name in owner_of}
+    for _, role, grant in all_grants(settings, demands):
+        owner = owner_of[grant.database]
         if role == owner:
             continue
         if grant.privilege is Privilege.OWNER:
@@ -152,25 +145,10 @@ def plan(settings: PostgresSettings, demands: Sequence[Demand]) -> Plan:
                 acting_owners=tuple(acting[name]),
                 init=tuple(_init(settings.init_folder, name)),
             )
-            for name, owner in owners.items()
+            for name, owner in owner_of.items()
         ),
         memberships=tuple(memberships),
     )
-
-
-def _grants(settings: PostgresSettings, demands: Sequence[Demand]) -> Iterator[tuple[str, Grant]]:
-    for role in settings.roles:
-        for grant in role.grants:
-            yield role.name, grant
-    for request in _requests(demands, DatabaseAccess):
-        yield (
-            request.role,
-            Grant(database=request.database, privilege=request.privilege, schemas=request.schemas),
-        )
-
-
-def _requests(demands: Iterable[Demand], kind: type[_T]) -> list[_T]:
-    return [demand.request for demand in demands if isinstance(demand.request, kind)]
 
 
 def _init(folder: Path, database: str) -> Iterator[InitFile]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated
 
@@ -156,11 +158,31 @@ def declared_roles(settings: PostgresSettings) -> dict[str, list[str]]:
     return found
 
 
+def all_grants(
+    settings: PostgresSettings, demands: Sequence[Demand]
+) -> Iterator[tuple[tuple[PathPart, ...], str, Grant]]:
+    """Each grant of settings and services with where it stands, nowhere for a service's, and its role."""
+    for index, role in enumerate(settings.roles):
+        for place, grant in enumerate(role.grants):
+            yield ("roles", index, "grants", place), role.name, grant
+    for demand in demands:
+        if isinstance(request := demand.request, DatabaseAccess):
+            grant = Grant(database=request.database, privilege=request.privilege, schemas=request.schemas)
+            yield (), request.role, grant
+
+
+def owners(settings: PostgresSettings, demands: Sequence[Demand]) -> dict[str, str]:
+    """The owner of each database: declared ones and those of other services."""
+    found = {database.name: database.owner_name for database in settings.databases}
+    for demand in demands:
+        if isinstance(demand.request, Database):
+            found.setdefault(demand.request.name, demand.request.role)
+    return found
+
+
 def database_names(settings: PostgresSettings, demands: Sequence[Demand]) -> list[str]:
     """All databases: declared ones and those of other services."""
-    names = [database.name for database in settings.databases]
-    names += [demand.request.name for demand in demands if isinstance(demand.request, Database)]
-    return list(dict.fromkeys(names))
+    return list(owners(settings, demands))
 
 
 def problems(settings: PostgresSettings, demands: Sequence[Demand]) -> Iterator[Problem]:
@@ -170,6 +192,7 @@ def problems(settings: PostgresSettings, demands: Sequence[Demand]) -> Iterator[
     yield from _databases(settings)
     yield from _roles(settings, demands)
     yield from _demands(settings, demands)
+    yield from _acting_owners(settings, demands)
     yield from _parameters(settings)
     yield from _init_sql(settings, database_names(settings, demands))
 
@@ -269,6 +292,57 @@ def _demands(settings: PostgresSettings, demands: Sequence[Demand]) -> Iterator[
                 ("databases",),
                 f'no database "{wanted}", which {demand.consumer} uses{nearest(wanted, known)}',
             )
+
+
+def _acting_owners(settings: PostgresSettings, demands: Sequence[Demand]) -> Iterator[Problem]:
+    """Who acts as a database's owner is a member of that role, in every database and with all its grants.
+
+    So it has to hold by grants of its own what it gets that way; and no two may be members of each other.
+    """
+    owner_of = owners(settings, demands)
+    rights: defaultdict[str, list[Grant]] = defaultdict(list)
+    for database, owner in owner_of.items():
+        rights[owner].append(Grant(database=database, privilege=Privilege.OWNER))
+    grants = [entry for entry in all_grants(settings, demands) if entry[2].database in owner_of]
+    for _, role, grant in grants:
+        rights[role].append(grant)
+    acts_as: defaultdict[str, set[str]] = defaultdict(set)
+    for path, role, grant in grants:
+        owner = owner_of[grant.database]
+        if grant.privilege is not Privilege.OWNER or role == owner:
+            continue
+        acts_as[role].add(owner)
+        for more in rights[owner]:
+            if not _covered(more, rights[role]):
+                yield Problem(
+                    (*path, "privilege") if path else ("databases",),
+                    f"owner of {grant.database} makes {role} a member of {owner}, who is {more.privilege} in "
+                    f"{more.database} too - grant {role} that as well, or give one of them another owner",
+                )
+    try:
+        TopologicalSorter(acts_as).prepare()
+    except CycleError as error:
+        *names, _ = error.args[1]
+        yield Problem(
+            ("roles",),
+            f"{' and '.join(sorted(names))} cannot be owners of each other's databases - take one of the "
+            "grants away",
+        )
+
+
+def _covered(wanted: Grant, held: Sequence[Grant]) -> bool:
+    """Whether grants hold at least what another one says, schema by schema."""
+    order = list(Privilege)
+
+    def covered(schema: str | None) -> bool:
+        return any(
+            grant.database == wanted.database
+            and order.index(grant.privilege) >= order.index(wanted.privilege)
+            and (grant.privilege is Privilege.OWNER or grant.schemas is None or schema in grant.schemas)
+            for grant in held
+        )
+
+    return all(covered(schema) for schema in wanted.schemas or (None,))
 
 
 def _parameters(settings: PostgresSettings) -> Iterator[Problem]:

@@ -33,9 +33,10 @@ ROLES: list[dict[str, Any]] = [
 ]
 LEAVER = {"name": "leaver", "grants": [{"database": "shop", "privilege": "read-write"}]}
 GUEST = {"name": "guest", "grants": [{"database": "old"}]}
+STAND_IN = {"name": "stand_in", "grants": [{"database": "shop", "privilege": "owner"}]}
 SHOP = {"name": "shop", "owner": "shop_owner", "schemas": ["audit"]}
 OLD = {"name": "old", "owner": "old_owner"}
-EVERY_ROLE = [str(role["name"]) for role in [*ROLES, LEAVER, GUEST]]
+EVERY_ROLE = [str(role["name"]) for role in [*ROLES, LEAVER, GUEST, STAND_IN]]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def stack(new_stack: Callable[..., Stack], init: Path) -> Iterator[Stack]:
                 "loopback_port": free_port(),
                 "init_sql": str(init),
                 "databases": [SHOP, OLD, {"name": "handed", "owner": "first_owner"}],
-                "roles": [*ROLES, LEAVER, GUEST],
+                "roles": [*ROLES, LEAVER, GUEST, STAND_IN],
             },
         },
         name="pg",
@@ -309,7 +310,7 @@ def change(stack: Stack, init: Path) -> Iterator[Change]:
             sessions={
                 role: opened.enter_context(contextlib.closing(postgres(stack, database, role)))
                 for role, database in {
-                    "leaver": "shop", "guest": "old", "rotated": "shop", "reader": "shop",
+                    "leaver": "shop", "guest": "old", "rotated": "shop", "reader": "shop", "stand_in": "shop",
                 }.items()
             },
         )  # fmt: skip
@@ -317,7 +318,11 @@ def change(stack: Stack, init: Path) -> Iterator[Change]:
         _log_run(init, "second")
         config = stack.config
         config["postgres"]["databases"] = [SHOP, {"name": "handed", "owner": "second_owner"}]
-        config["postgres"]["roles"] = [*ROLES, {"name": "guest"}]
+        config["postgres"]["roles"] = [
+            *ROLES,
+            {"name": "guest"},
+            {**STAND_IN, "grants": [{"database": "shop"}]},
+        ]
         config["rotation"] = {"postgres/rotated": "2026-11"}
         stack.configure(config)
         stack.up()
@@ -344,6 +349,15 @@ def test_removed_role_is_out_and_its_data_stays(stack: Stack, change: Change) ->
     assert "leaver" not in stack.outputs_once["credentials"]["postgres"]
     with postgres(stack, "shop", "reader") as reader:
         assert rows(reader, "select name from item where name like 'by%'") == ["by leaver"]
+
+
+def test_who_acted_as_the_owner_no_longer_does(stack: Stack, change: Change) -> None:
+    assert ended(change.sessions["stand_in"])
+    with postgres(stack, "shop", "stand_in") as connection:
+        assert rows(connection, "select current_user::text") == ["stand_in"]
+        assert rows(connection, "select name from item where name = 'pear'") == ["pear"]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("create table mine (what text)")
 
 
 def test_removed_database_keeps_its_rows_for_its_owner(stack: Stack, change: Change) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from postgres_sample import SETTINGS, demand
 
-from components.postgres_settings import Database, DatabaseAccess, PostgresSettings
+from components.postgres_settings import Database, DatabaseAccess, PostgresSettings, Privilege
 from components.problems import SettingsError
 from components.service import Demand
 from components.services.postgres import Postgres
@@ -109,6 +109,73 @@ def test_requests_of_services_share_nothing() -> None:
     taken = only(databases=[{"name": "x", "owner": "o"}], roles=[{"name": "o"}])
     assert taken.startswith('f: m:databases[0]: "x" is the database of service a')
     assert "which b uses" in only(demand("b", DatabaseAccess(database="nope", role="b")))
+
+
+def grant(database: str, privilege: str = "owner", **more: Any) -> dict[str, Any]:
+    return {"database": database, "privilege": privilege, **more}
+
+
+@pytest.mark.parametrize(
+    ("of_deputy", "said"),
+    [
+        ([grant("sales")], "who is owner in hr too"),
+        ([grant("sales"), grant("hr", "read-write")], "who is owner in hr too"),
+        ([grant("sales"), grant("hr")], None),
+        ([grant("sales", "read-write")], None),
+        ([grant("other")], None),
+    ],
+)
+def test_who_acts_as_an_owner_holds_what_the_owner_has(of_deputy: list[Any], said: str | None) -> None:
+    databases = [{"name": "sales", "owner": "boss"}, {"name": "hr", "owner": "boss"}, {"name": "other"}]
+    roles = [{"name": "boss"}, {"name": "deputy", "grants": of_deputy}]
+    found = mistakes(databases=databases, roles=roles)
+    if said is None:
+        assert found == []
+        return
+    (line,) = found
+    assert line.startswith(
+        "f: m:roles[1].grants[0].privilege: owner of sales makes deputy a member of boss, "
+    )
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("of_boss", "of_deputy", "good"),
+    [
+        (grant("hr", "read-only"), None, False),
+        (grant("hr", "read-only"), grant("hr", "read-only"), True),
+        (grant("hr", "read-only"), grant("hr", "read-write"), True),
+        (grant("hr", "read-write"), grant("hr", "read-only"), False),
+        (grant("hr", "read-only", schemas=["a", "b"]), grant("hr", "read-only", schemas=["a"]), False),
+        (grant("hr", "read-only", schemas=["a"]), grant("hr", "read-only", schemas=["b", "a"]), True),
+        (grant("hr", "read-only"), grant("hr", "read-only", schemas=["a", "b"]), False),
+        # And what an owner acts as: by way of it, one would be that too.
+        (grant("hr"), None, False),
+    ],
+)
+def test_who_acts_as_an_owner_has_the_owners_grants(of_boss: Any, of_deputy: Any, good: bool) -> None:
+    databases = [{"name": "sales", "owner": "boss"}, {"name": "hr", "schemas": ["a", "b"]}]
+    roles = [
+        {"name": "boss", "grants": [of_boss]},
+        {"name": "deputy", "grants": [grant("sales"), *([of_deputy] if of_deputy else [])]},
+    ]
+    assert (mistakes(databases=databases, roles=roles) == []) is good
+
+
+def test_a_service_that_acts_as_an_owner_is_named() -> None:
+    databases = [{"name": "sales", "owner": "boss"}, {"name": "hr", "owner": "boss"}]
+    wanted = demand("lab", DatabaseAccess(database="sales", role="lab", privilege=Privilege.OWNER))
+    (line,) = mistakes(wanted, databases=databases, roles=[{"name": "boss"}])
+    assert line.startswith(
+        "f: m:databases: owner of sales makes lab a member of boss, who is owner in hr too"
+    )
+
+
+def test_owners_cannot_act_for_each_other() -> None:
+    databases = [{"name": "a", "owner": "ann"}, {"name": "b", "owner": "bob"}]
+    roles = [{"name": "ann", "grants": [grant("b")]}, {"name": "bob", "grants": [grant("a")]}]
+    (line,) = mistakes(databases=databases, roles=roles)
+    assert line.startswith("f: m:roles: ann and bob cannot be owners of each other's databases")
 
 
 def test_init_sql_belongs_to_a_database_and_is_text(tmp_path: Path) -> None:
