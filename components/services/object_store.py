@@ -205,6 +205,9 @@ class ObjectStore(Service):
                 "MINIO_BROWSER_REDIRECT_URL": self.public_url(),
                 # Nothing here calls home.
                 "MINIO_UPDATE": "off",
+                # A user may ask for temporary keys (STS), which a rotation does not end: they last as long as
+                # in S3 by default. Without this a client may have them for a year.
+                "MINIO_STS_DURATION": "1h",
                 # For the probe: no keys needed, the certificate verified.
                 "MC_CONFIG_DIR": "/tmp/mc",
                 "MC_HOST_local": f"https://localhost:{_API_PORT}",

@@ -9,14 +9,14 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 import urllib3
 from minio import Minio, MinioAdmin
-from minio.credentials import StaticProvider
+from minio.credentials import AssumeRoleProvider, StaticProvider
 from minio.error import MinioAdminException, S3Error
 
 from tests.integration.clients import ca_file, object_store
@@ -238,6 +238,21 @@ def test_users_make_no_keys_of_their_own(stack: Stack, user: str) -> None:
         admin.user_list()
     with refused("InvalidAccessKeyId"):
         object_store(stack, f"more-{user}", secret="chosen-by-themselves").list_buckets()
+
+
+def test_temporary_keys_do_not_last(stack: Stack) -> None:
+    """A rotation does not end them."""
+    provider = AssumeRoleProvider(
+        sts_endpoint=f"https://localhost:{stack.config['object_store']['loopback_port']}",
+        access_key="viewer",
+        secret_key=stack.outputs_once["credentials"]["object_store"]["viewer"],
+        duration_seconds=int(timedelta(days=300).total_seconds()),
+        region="us-east-1",
+        http_client=urllib3.PoolManager(cert_reqs="CERT_REQUIRED", ca_certs=ca_file(stack)),
+    )
+    expiration = provider.retrieve().expiration
+    assert expiration is not None
+    assert expiration - datetime.now(UTC) < timedelta(hours=1, minutes=1)
 
 
 def test_without_keys_nothing_is_there(stack: Stack) -> None:

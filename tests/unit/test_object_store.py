@@ -274,6 +274,7 @@ def test_the_server_knows_its_public_console_and_calls_nobody(graph: Any) -> Non
     env = dict(pair.split("=", 1) for pair in graph.container("object-store").get("envs"))
     assert env["MINIO_BROWSER_REDIRECT_URL"] == "https://object-store.data.test.example:8443"
     assert env["MINIO_UPDATE"] == "off"
+    assert env["MINIO_STS_DURATION"] == "1h"
     assert "MINIO_SERVER_URL" not in env
     assert not {"MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"} & set(env)
 
