@@ -78,6 +78,7 @@ class Keeper:
                 else:
                     del now[name]
                     self._say(f"{name} taken off the list: it is no longer at {place}", again=True)
+        schemas -= self._left({name.split(".")[0] for name in now}, schemas)
         for name, place in sorted(found.items()):
             if name in now:
                 continue
@@ -132,6 +133,25 @@ class Keeper:
         else:
             owner = {"ownerName": "millrace.lake", "ownerType": "USER", "parameters": {}}
             self.store.put(self.metastore, f"prestodb/{schema}/.prestoSchema", owner)
+
+    def _left(self, used: set[str], schemas: set[str]) -> set[str]:
+        """Schemas of another bucket, taken off: new tables would go there, where nobody looks now."""
+        if not self.trino:
+            return set()
+        here = f"s3://{self.bucket}/"
+        former = {
+            name.split(".")[0] for name, place in (self.kept or {}).items() if not place.startswith(here)
+        }
+        gone: set[str] = set()
+        for schema in sorted(former & schemas - used):
+            try:
+                self.presto.run(f'DROP SCHEMA lake."{schema}"')
+            except RefusedError as failure:
+                self._say(f"schema {schema} stays in its former bucket, drop it by hand: {failure}")
+            else:
+                gone.add(schema)
+                self._say(f"schema {schema} taken off the list: it was of another bucket", again=True)
+        return gone
 
     def _register(self, schema: str, table: str, location: str) -> None:
         if self.trino:

@@ -60,6 +60,7 @@ class FakePresto:
 
     def __init__(self, error: type[Exception]) -> None:
         self.listed: list[list[str]] = []
+        self.schemas: set[str] = set()
         self.said: list[str] = []
         self.refuses = ""
         self.error = error
@@ -68,10 +69,12 @@ class FakePresto:
         if statement.startswith("SELECT"):
             return self.listed
         if statement.startswith("SHOW"):
-            return [[schema] for schema in {schema for schema, _ in self.listed}]
+            return [[schema] for schema in self.schemas | {schema for schema, _ in self.listed}]
         if self.refuses and self.refuses in statement:
             raise self.error("no")
         self.said.append(statement)
+        if found := re.match(r'(CREATE|DROP) SCHEMA[^.]*\."(\w+)"', statement):
+            (self.schemas.add if found[1] == "CREATE" else self.schemas.discard)(found[2])
         if found := re.search(
             r"(un)?register_table\(schema_name => '(\w+)', table_name => '(\w+)'", statement
         ):
@@ -216,7 +219,28 @@ def test_another_bucket_is_another_place(lake: ModuleType, keeper: Any) -> None:
     keeper.look()
     second = made(lake, keeper.store, keeper.presto)
     second.bucket = "lake2"
+    keeper.presto.said.clear()
     second.look()
+    _, dropped, made_anew, registered = second.presto.said
+    assert dropped == 'DROP SCHEMA lake."sales"'
+    assert "location = 's3://lake2/sales'" in made_anew
+    assert "'s3://lake2/sales/orders'" in registered
+    third = made(lake, keeper.store, keeper.presto)
+    third.bucket = "lake2"
+    keeper.presto.said.clear()
+    third.look()
+    assert third.presto.said == []
+
+
+def test_a_schema_of_another_bucket_that_is_in_use_is_named(
+    lake: ModuleType, keeper: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keeper.store.tables = {"sales/orders"}
+    keeper.look()
+    second = made(lake, keeper.store, keeper.presto)
+    second.bucket, second.presto.refuses = "lake2", "DROP SCHEMA"
+    second.look()
+    assert "schema sales stays in its former bucket, drop it by hand: no" in capsys.readouterr().out
     assert "'s3://lake2/sales/orders'" in second.presto.said[-1]
 
 
