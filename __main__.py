@@ -11,11 +11,19 @@ from components.fit import judged
 from components.platform import Platform
 from components.problems import SettingsError
 from components.settings import NAMESPACE, from_config, load, secret_names
-from components.targets.docker_host import engine_problem
+from components.targets.docker_host import engine_problem, remove_files
+
 
 # By this signal the engine ends programs of updates that failed or were stopped. As an exception it may come
 # up anywhere, also where Python can only print it, and people would read a traceback beside what went wrong.
-signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+def _end(*_: object) -> None:
+    try:
+        remove_files()
+    finally:
+        os._exit(128 + signal.SIGINT)
+
+
+signal.signal(signal.SIGINT, _end)
 
 config = {**get_config_env(), **CONFIG.get()}
 stack_file = f"Pulumi.{pulumi.get_stack()}.yaml"

@@ -165,6 +165,13 @@ def stop_host(address: str, *, private_key: str, host_key: str, data: str, devic
     return None
 
 
+def remove_files() -> None:
+    """Remove what this program wrote to reach engines, key material above all, and wait for nothing."""
+    # Nothing was, before this is loaded; and a handler of signals had better not load anything.
+    if engines := sys.modules.get("millrace.engine"):
+        engines.remove_files()
+
+
 def materials(target: DockerTarget) -> dict[str, str]:
     """PEM texts for an engine behind TLS, by the names the providers use."""
     if target.host.startswith("ssh://"):

@@ -72,6 +72,15 @@ class HostSettings:
         )
 
 
+_engines: list[Engine] = []
+
+
+def remove_files() -> None:
+    """Remove what the engines of this process have written, key material above all, and wait for nothing."""
+    for engine in _engines:
+        engine.remove_files()
+
+
 class Engine:
     """A lazily connected client, shared by all calls of one provider process."""
 
@@ -83,6 +92,7 @@ class Engine:
         self._key: PlacedKey | None = None
         self._folder: Path | None = None
         self._refused: tuple[float, str] | None = None
+        _engines.append(self)
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -91,6 +101,15 @@ class Engine:
         if self._key is not None:
             self._key.release()
             self._key = None
+
+    def remove_files(self) -> None:
+        """Remove its files, and wait for nothing."""
+        if self._forwarder is not None:
+            shutil.rmtree(self._forwarder.path.parent, ignore_errors=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._key is not None:
+            self._key.release()
 
     def _disconnect(self) -> None:
         if self._forwarder is not None:

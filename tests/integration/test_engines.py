@@ -65,6 +65,16 @@ def test_platform_answers_at_the_other_machine(stack: Stack, engine: SecondEngin
     assert key.splitlines()[1] not in stack.state()
 
 
+def test_a_failed_up_leaves_no_key_behind(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(stack.environment, "TMPDIR", str(tmp_path))
+    with stack.changed(postgres={**stack.config["postgres"], "parameters": {"work_mem": "a lot"}}):
+        assert "work_mem" in stack.up_fails().output
+    stack.up()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("millrace")] == []
+
+
 def test_killed_daemon_loses_nothing(stack: Stack, engine: SecondEngine) -> None:
     _sql(stack, "insert into kept values ('written last')")
     before = {c.name: c.attrs["State"]["StartedAt"] for c in stack.containers()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -252,3 +254,27 @@ def test_a_host_that_the_program_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not isinstance(docker.inputs["sshOpts"], Secret)
     assert millrace.inputs["sshKey"] == Secret(KEY)
     assert not [text for node in graph.nodes for text in plain_texts(node.inputs) if BODY in text]
+
+
+def test_a_program_that_ends_at_once_leaves_no_key_behind(tmp_path: Path) -> None:
+    """As ours does when an update failed; what is registered with atexit does not run then."""
+    program = """
+import os, sys
+sys.path.append("provider")
+from components.targets.docker_host import remove_files
+from millrace.engine import Engine, HostSettings
+from millrace.ssh_key import PlacedKey
+# What they hold once they are connected.
+file = Engine(HostSettings(host="tcp://127.0.0.1:1"))._pem_file("key.pem", "key")
+placed = Engine(HostSettings(host="ssh://127.0.0.1:1"))._key = PlacedKey("of test_ssh_host")
+there = [os.path.exists(path) for path in (file, placed.path)]
+remove_files()
+print(there, [os.path.exists(path) for path in (file, placed.path)], flush=True)
+os._exit(0)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[True, True] [False, False]", done.stderr
+    assert not list(tmp_path.glob("millrace-*"))
