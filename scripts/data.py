@@ -26,16 +26,23 @@ def refuse_loss(stack: str) -> None:
     )
     if exported.returncode:
         return  # Pulumi says by itself what is wrong with the stack
-    lost = orphans(json.loads(exported.stdout), file_of(stack).read_text())
-    for service, volumes in lost.items():
+    text = file_of(stack).read_text()
+    for service, volumes in orphans(json.loads(exported.stdout), text).items():
+        named = ", ".join(volumes)
+        if managed(service, text):
+            raise SetupError(
+                f"stack {stack}: with millrace:target.{service} the data of its container would be deleted "
+                f"({named}) - take that key out until it is dumped, then run `pulumi up --stack {stack}`, "
+                "which asks"
+            )
         raise SetupError(
             f"stack {stack}: without the key millrace:{service} its data would be deleted "
-            f"({', '.join(volumes)}) - put the key back, or run `pulumi up --stack {stack}`, which asks"
+            f"({named}) - put the key back, or run `pulumi up --stack {stack}`, which asks"
         )
 
 
 def orphans(state: dict[str, Any], stack_file: str) -> dict[str, list[str]]:
-    """Volumes in a state, by service, whose service the stack file does not switch on."""
+    """Volumes in a state, by service, of which a stack file has the service no more, or a managed one."""
     found: dict[str, list[str]] = {}
     for resource in (state.get("deployment") or {}).get("resources") or []:
         if resource["type"] != "docker:index/volume:Volume":
@@ -44,7 +51,9 @@ def orphans(state: dict[str, Any], stack_file: str) -> dict[str, list[str]]:
         labels = {label["label"]: label["value"] for label in inputs.get("labels") or []}
         service = labels.get(_SERVICE, "")
         # The proxy has no switch: it is always there, and its volumes hold nothing but certificates.
-        if service in ("", "proxy") or switched_on(service, stack_file):
+        if service in ("", "proxy"):
+            continue
+        if switched_on(service, stack_file) and not managed(service, stack_file):
             continue
         found.setdefault(service, []).append(inputs["name"])
     return found
@@ -55,3 +64,12 @@ def switched_on(service: str, stack_file: str) -> bool:
     return (
         re.search(rf"^\s*[\"']?millrace:{re.escape(service)}[\"']?\s*:", stack_file, re.MULTILINE) is not None
     )
+
+
+def managed(service: str, stack_file: str) -> bool:
+    """Whether the text of a stack file has the cloud's own service, in ``millrace:target``."""
+    target = re.search(
+        r"^( *)[\"']?millrace:target[\"']?\s*:(.*(?:\n\1 +.*|\n *$)*)", stack_file, re.MULTILINE
+    )
+    key = rf"^[^#\n]*?(?<![\w-])[\"']?{re.escape(service)}[\"']?\s*:"
+    return target is not None and re.search(key, target[2], re.MULTILINE) is not None

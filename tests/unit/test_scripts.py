@@ -154,6 +154,9 @@ def _state(*volumes: tuple[str, str]) -> dict[str, Any]:
     return {"deployment": {"resources": resources}}
 
 
+SERVICE = "config:\n  millrace:postgres: {}\n"
+
+
 @pytest.mark.parametrize(
     ("stack_file", "lost"),
     [
@@ -162,6 +165,16 @@ def _state(*volumes: tuple[str, str]) -> dict[str, Any]:
         ("config:\n  # millrace:postgres: {}\n", {"postgres": ["m-dev-postgres-data"]}),
         ("config:\n  millrace:postgres_other: {}\n", {"postgres": ["m-dev-postgres-data"]}),
         ("", {"postgres": ["m-dev-postgres-data"]}),
+        (f"{SERVICE}  millrace:target:\n    kind: docker\n", {}),
+        (f"config:\n  millrace:target:\n    # postgres: {{}}\n    kafka: {{}}\n\n{SERVICE[8:]}", {}),
+        (
+            f"config:\n  millrace:target:\n    kind: digitalocean\n\n    postgres: {{}}\n{SERVICE[8:]}",
+            {"postgres": ["m-dev-postgres-data"]},
+        ),
+        (
+            f'{SERVICE}  "millrace:target": {{kind: digitalocean, "postgres": {{nodes: 1}}}}\n',
+            {"postgres": ["m-dev-postgres-data"]},
+        ),
     ],
 )
 def test_data_of_a_service_that_is_switched_off_is_noticed(
