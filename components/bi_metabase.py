@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from components.services.bi import Bi
 
 PORT = 3000
+# No user of the platform has a dot in the name. The domain may change, and an account is found by its address
+# alone until one is logged in: so it is one of no domain, where mail can never go.
+_ADMIN_NAME = "millrace.setup"
+_ADMIN_EMAIL = f"{_ADMIN_NAME}@millrace.invalid"
 ADMIN = "admin"
 """Credential of the administrator that the setup job is."""
 
@@ -170,9 +174,10 @@ def _wanted(bi: Bi) -> pulumi.Output[str]:
     wanted = pulumi.Output.all(
         url=f"http://{bi.hostname}:{PORT}",
         site_name=domain,
-        # No user of the platform has a dot in the name.
         admin={
-            "email": f"millrace.setup@{domain}",
+            "email": _ADMIN_EMAIL,
+            # What earlier versions of this program gave it.
+            "email_before": f"{_ADMIN_NAME}@{domain}",
             "password": bi.credential(ADMIN).password,
             "former": bi.former(ADMIN),
         },

@@ -29,6 +29,10 @@ _EVERYBODY = "All Users"
 # Data sources of the platform carry this where Metabase keeps remarks, and what they are behind it.
 _MARK = "Managed by Millrace: "
 
+# And accounts of the platform's users carry their names in this attribute, which only administrators change:
+# addresses change with the domain, and people may write another name over their own.
+_USER = "millrace_user"
+
 
 def say(text: str) -> None:
     """One line of the job's log."""
@@ -99,6 +103,7 @@ def open_session(api: Api, wanted: Mapping[str, Any]) -> None:
         SystemExit: when neither the present nor a former password opens one.
     """
     admin = wanted["admin"]
+    addresses = (admin["email"], admin["email_before"])
     properties = api.call("GET", "/api/session/properties")
     if not properties.get("has-user-setup") and properties.get("setup-token"):
         answer = api.call(
@@ -119,35 +124,55 @@ def open_session(api: Api, wanted: Mapping[str, Any]) -> None:
         api.session = answer["id"]
         say("administrator: made")
         return
-    if api.log_in(admin["email"], admin["password"]):
-        return
+    if not any(_log_in(api, email, admin) for email in addresses):
+        raise SystemExit(
+            "Metabase knows neither the present nor a former password of its administrator "
+            f"{' or '.join(addresses)}: where millrace:domain has changed since the last `up` that reached "
+            "Metabase, write the former one for one `up`; else set the password to the credential bi/admin "
+            "as another administrator of Metabase, or let Metabase start anew "
+            "(docs/bi.md, 'Metabase of another key')"
+        )
+    own = api.call("GET", "/api/user/current")
+    if own["email"].lower() != admin["email"]:
+        api.call("PUT", f"/api/user/{own['id']}", {"email": admin["email"]})
+        say(f"administrator: now {admin['email']}, whatever the domain")
+
+
+def _log_in(api: Api, email: str, admin: Mapping[str, Any]) -> bool:
+    """Whether the administrator has this address; a former password is replaced."""
+    if api.log_in(email, admin["password"]):
+        return True
     for former in admin["former"]:
-        if api.log_in(admin["email"], former):
+        if api.log_in(email, former):
             own = api.call("GET", "/api/user/current")
             change = {"password": admin["password"], "old_password": former}
             api.call("PUT", f"/api/user/{own['id']}/password", change)
-            if api.log_in(admin["email"], admin["password"]):
+            if api.log_in(email, admin["password"]):
                 say("administrator: new password")
-                return
-    raise SystemExit(
-        "Metabase knows neither the present nor a former password of its administrator "
-        f"{admin['email']}: set it to the credential bi/admin in Metabase as another administrator, "
-        "or let Metabase start anew (docs/bi.md, 'Metabase of another key')"
-    )
+                return True
+    return False
 
 
 # -- users
 
 
 def users(api: Api, wanted: Mapping[str, Any]) -> None:
-    """Create, adjust and deactivate users; passwords are those of the platform."""
-    known = {u["email"].lower(): u for u in rows(api.call("GET", "/api/user?status=all"))}
+    """Create, adjust and deactivate users; passwords are those of the platform.
+
+    A user has the account of their address, or the one that this job gave them under another domain, with all
+    they made.
+    """
+    accounts = rows(api.call("GET", "/api/user?status=all"))
+    known = {u["email"].lower(): u for u in accounts}
+    # An active one before others, if there are two.
+    given = {_attributes(u).get(_USER): u for u in sorted(accounts, key=lambda u: u.get("is_active", True))}
     groups = {g["name"]: g["id"] for g in api.call("GET", "/api/permissions/group")}
     if WRITERS not in groups:
         groups[WRITERS] = api.call("POST", "/api/permissions/group", {"name": WRITERS})["id"]
     members: set[int] = set()
+    keep = {known[wanted["admin"]["email"]]["id"]}
     for entry in wanted["users"]:
-        user = known.get(entry["email"].lower())
+        user = known.get(entry["email"].lower()) or given.get(entry["name"])
         if user is None:
             person = {"first_name": entry["name"], "last_name": None, "email": entry["email"]}
             user = api.call("POST", "/api/user", person)
@@ -155,18 +180,35 @@ def users(api: Api, wanted: Mapping[str, Any]) -> None:
         elif not user.get("is_active", True):
             api.call("PUT", f"/api/user/{user['id']}/reactivate")
             say(f"user {entry['name']}: active again")
-        is_admin = entry["role"] == "admin"
-        if bool(user.get("is_superuser")) is not is_admin:
-            api.call("PUT", f"/api/user/{user['id']}", {"is_superuser": is_admin})
+        keep.add(user["id"])
+        _adjust(api, user, entry)
         _password(api, user["id"], entry)
         if entry["role"] != "user":
             members.add(user["id"])
     _members(api, groups[WRITERS], members)
-    keep = {entry["email"].lower() for entry in wanted["users"]} | {wanted["admin"]["email"].lower()}
     for email, user in known.items():
-        if email not in keep and user.get("is_active", True):
+        if user["id"] not in keep and user.get("is_active", True):
             api.call("DELETE", f"/api/user/{user['id']}")
             say(f"user {email}: deactivated")
+
+
+def _attributes(user: Mapping[str, Any]) -> dict[str, str]:
+    return dict(user.get("login_attributes") or {})
+
+
+def _adjust(api: Api, user: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+    """An active account's address, mark and rank are those of the platform's user."""
+    change: dict[str, Any] = {}
+    if user["email"].lower() != entry["email"].lower():
+        change["email"] = entry["email"]
+        say(f"user {entry['name']}: now {entry['email']}")
+    if _attributes(user).get(_USER) != entry["name"]:
+        change["login_attributes"] = _attributes(user) | {_USER: entry["name"]}
+    is_admin = entry["role"] == "admin"
+    if bool(user.get("is_superuser")) is not is_admin:
+        change["is_superuser"] = is_admin
+    if change:
+        api.call("PUT", f"/api/user/{user['id']}", change)
 
 
 def _password(api: Api, number: int, entry: Mapping[str, Any]) -> None:

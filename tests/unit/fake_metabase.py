@@ -118,6 +118,8 @@ class FakeMetabase:
     def put_api_user_id(self, number: int, body: Any) -> Any:
         if not self.users[number]["is_active"]:
             raise RefusedError(404, "Not found.")
+        if any(u["email"] == body.get("email") for n, u in self.users.items() if n != number):
+            raise RefusedError(400, "Email address already associated to another user.")
         self.users[number] |= body
         return self._shown(number)
 

@@ -160,7 +160,8 @@ def test_metabase_users_have_the_platforms_passwords() -> None:
     assert {u["name"]: u["password"] for u in told["users"]} == {
         u["name"]: f"planted-password-credential-users-{u['name']}-password-/" for u in USERS
     }
-    assert told["admin"]["email"] == "millrace.setup@data.localhost"
+    assert told["admin"]["email"] == "millrace.setup@millrace.invalid"
+    assert told["admin"]["email_before"] == "millrace.setup@data.localhost"
 
 
 # -- TLS

@@ -29,7 +29,12 @@ SHOP = {
 }
 WANTED: dict[str, Any] = {
     "site_name": "d.localhost",
-    "admin": {"email": "millrace.setup@d.localhost", "password": "p1", "former": []},
+    "admin": {
+        "email": "millrace.setup@millrace.invalid",
+        "email_before": "millrace.setup@d.localhost",
+        "password": "p1",
+        "former": [],
+    },
     "users": USERS,
     "data_sources": [SHOP],
 }
@@ -58,7 +63,7 @@ def writers(metabase: FakeMetabase) -> set[str]:
 def test_a_fresh_one_gets_everything(url: str, metabase: FakeMetabase) -> None:
     run(url)
     assert metabase.settings == {"site_name": "d.localhost", "site_locale": "en", "allow_tracking": False}
-    assert metabase.user("millrace.setup@d.localhost")["is_superuser"]
+    assert metabase.user("millrace.setup@millrace.invalid")["is_superuser"]
     assert {
         user["email"]: (user["password"], user["is_superuser"])
         for user in metabase.users.values()
@@ -103,7 +108,7 @@ def test_a_removed_user_is_deactivated_and_comes_back(url: str, metabase: FakeMe
     run(url)
     run(url, users=USERS[:2])
     assert not metabase.user("uma@d.localhost")["is_active"]
-    assert metabase.user("millrace.setup@d.localhost")["is_active"]
+    assert metabase.user("millrace.setup@millrace.invalid")["is_active"]
     run(url)
     assert metabase.user("uma@d.localhost")["is_active"]
 
@@ -114,7 +119,7 @@ def test_rotated_passwords_reach_it(url: str, metabase: FakeMetabase) -> None:
     source = {**SHOP, "details": {**SHOP["details"], "password": "ps2"}}
     users = [{**user, "password": user["password"] + "2"} for user in USERS]
     run(url, admin=admin, users=users, data_sources=[source])
-    assert metabase.user("millrace.setup@d.localhost")["password"] == "p3"
+    assert metabase.user("millrace.setup@millrace.invalid")["password"] == "p3"
     assert metabase.user("uma@d.localhost")["password"] == "pu2"
     ((_, database),) = metabase.databases.items()
     assert database["details"]["password"] == "ps2"
@@ -124,6 +129,81 @@ def test_an_unknown_administrator_password_ends_it(url: str, metabase: FakeMetab
     run(url)
     with pytest.raises(SystemExit, match=r"neither the present nor .*, 'Metabase of another key'"):
         run(url, admin={**WANTED["admin"], "password": "p9", "former": ["p8"]})
+
+
+def at(domain: str, **admin: Any) -> dict[str, Any]:
+    """What another domain changes in the job's input."""
+    return {
+        "admin": {**WANTED["admin"], "email_before": f"millrace.setup@{domain}", **admin},
+        "users": [{**user, "email": f"{user['name']}@{domain}"} for user in USERS],
+    }
+
+
+def made_before(url: str, metabase: FakeMetabase) -> None:
+    """As earlier versions left it: an administrator of the domain, and accounts without marks."""
+    run(url)
+    metabase.user("millrace.setup@millrace.invalid")["email"] = "millrace.setup@d.localhost"
+    for user in metabase.users.values():
+        user.pop("login_attributes", None)
+
+
+def accounts(metabase: FakeMetabase) -> dict[int, tuple[str, bool]]:
+    return {number: (user["email"], user["is_active"]) for number, user in metabase.users.items()}
+
+
+def test_accounts_follow_another_domain(url: str, metabase: FakeMetabase) -> None:
+    run(url)
+    run(url, users=USERS[:2])
+    # People may call themselves as they like.
+    metabase.user("ada@d.localhost")["first_name"] = "Ada L."
+    before = accounts(metabase)
+    run(url, **at("new.example"))
+    assert accounts(metabase) == {
+        number: (email.replace("d.localhost", "new.example"), True) for number, (email, _) in before.items()
+    }
+    assert metabase.user("ada@new.example")["is_superuser"]
+    metabase.log.clear()
+    run(url, **at("new.example"))
+    assert metabase.writes() == [f"PUT /api/database/{next(iter(metabase.databases))}"]
+
+
+def test_an_account_that_somebody_else_made_is_nobodys(url: str, metabase: FakeMetabase) -> None:
+    run(url, users=USERS[:2])
+    number = metabase._add_user({"email": "uma@partner.example"}, is_superuser=False, password=None)
+    run(url)
+    assert metabase.users[number]["email"] == "uma@partner.example"
+    assert not metabase.users[number]["is_active"]
+    assert metabase.user("uma@d.localhost")["is_active"]
+
+
+def test_an_account_of_the_new_address_is_taken_as_it_is(url: str, metabase: FakeMetabase) -> None:
+    run(url)
+    metabase._add_user({"email": "uma@new.example"}, is_superuser=False, password=None)
+    run(url, **at("new.example"))
+    assert metabase.user("uma@new.example")["password"] == "pu"
+    assert not metabase.user("uma@d.localhost")["is_active"]
+    run(url, **at("newer.example"))
+    assert metabase.user("uma@newer.example")["is_active"]
+
+
+def test_what_earlier_versions_made_is_ready_for_another_domain(url: str, metabase: FakeMetabase) -> None:
+    made_before(url, metabase)
+    numbers = set(metabase.users)
+    run(url, admin={**WANTED["admin"], "password": "p2", "former": ["p1"]})
+    assert metabase.user("millrace.setup@millrace.invalid")["password"] == "p2"
+    run(url, **at("new.example", password="p2"))
+    assert set(metabase.users) == numbers
+    assert metabase.user("uma@new.example")["is_active"]
+
+
+def test_another_domain_at_once_with_an_update_is_told(url: str, metabase: FakeMetabase) -> None:
+    made_before(url, metabase)
+    before = copy.deepcopy(metabase.users)
+    with pytest.raises(
+        SystemExit, match=r"millrace:domain has changed .*, write the former one for one `up`"
+    ):
+        run(url, **at("new.example"))
+    assert metabase.users == before
 
 
 def test_a_data_source_of_a_service_that_is_off_goes(url: str, metabase: FakeMetabase) -> None:
