@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ CONNECTIONS = {
     "demo_events": SimpleNamespace(
         extra_dejson={
             "bootstrap.servers": "kafka-1:9092",
+            "sasl.mechanism": "SCRAM-SHA-256",
             "sasl.username": "shop-ingest",
             "sasl.password": "of-events",
         }
@@ -215,6 +217,50 @@ def test_a_job_is_submitted_and_waited_for(spark: Any, rest: Rest, bucket: Bucke
     assert "retail/orders: 7 read" in task.log
     history = "https://spark-history.data.test:8443/history/app-1/jobs/"
     assert f"Spark keeps its history at {history}" in task.log
+
+
+class Stream:
+    """Spark's session, and the reader of a stream that it gives."""
+
+    def __init__(self) -> None:
+        self.readStream = self
+        self.given: dict[str, str] = {}
+
+    def format(self, name: str) -> Stream:
+        assert name == "kafka"
+        return self
+
+    def options(self, **given: str) -> Stream:
+        self.given = given
+        return self
+
+    def load(self) -> Stream:
+        return self
+
+
+def test_events_are_read_by_the_mechanism_of_the_connection(
+    spark: Any, rest: Rest, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A managed Kafka has another one than brokers of the platform."""
+    ends(rest, bucket, "FINISHED", state="succeeded")
+    job(spark).execute(context())
+    for name, value in rest.asked[0][2]["environmentVariables"].items():
+        monkeypatch.setenv(name, value)
+    members = {
+        "common": ("Job", "JobError", "run"),
+        "headers": ("LIMIT", "header_problem"),
+        "tables": ("append", "exists", "finish", "renew", "written"),
+        "pyspark": (),
+        "pyspark.sql": ("DataFrame", "functions"),
+    }
+    for name, own in members.items():
+        module = ModuleType(name)
+        vars(module).update(dict.fromkeys(own))
+        monkeypatch.setitem(sys.modules, name, module)
+    program = runpy.run_path(str(DEMO / "jobs" / "bronze_retail.py"))
+    given = program["messages"](SimpleNamespace(spark=Stream())).given
+    assert given["kafka.sasl.mechanism"] == "SCRAM-SHA-256"
+    assert 'username="shop-ingest" password="of-events"' in given["kafka.sasl.jaas.config"]
 
 
 def test_secrets_are_in_the_environment_alone(spark: Any, rest: Rest, bucket: Bucket) -> None:

@@ -116,7 +116,8 @@ def messages(job: Job) -> DataFrame:
     options = {
         "kafka.bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"],
         "kafka.security.protocol": "SASL_SSL",
-        "kafka.sasl.mechanism": "SCRAM-SHA-512",
+        # A managed cluster may have another one than brokers of the platform.
+        "kafka.sasl.mechanism": os.environ["KAFKA_MECHANISM"],
         "kafka.sasl.jaas.config": f'{login} username="{user}" password="{password}";',
         "kafka.ssl.truststore.type": "PEM",
         "kafka.ssl.truststore.location": "/run/millrace/tls/ca.crt",

@@ -79,6 +79,7 @@ def shop_and_events() -> dict[str, str]:
         "SHOP_JDBC_USER": shop.login,
         "SHOP_JDBC_PASSWORD": shop.password,
         "KAFKA_BOOTSTRAP": kafka["bootstrap.servers"],
+        "KAFKA_MECHANISM": kafka["sasl.mechanism"],
         "KAFKA_USER": kafka["sasl.username"],
         "KAFKA_PASSWORD": kafka["sasl.password"],
     }
