@@ -122,7 +122,8 @@ class AirflowSettings(ServiceSettings):
     parallelism: Annotated[Int, Field(ge=1, le=256)] | None = None
     """Most tasks at a time; without it as many as the scheduler's memory holds, 200 MiB each."""
     access: Access = Access.USER
-    """Who may open https://airflow.<domain>, and get tokens for the API."""
+    """Who may open https://airflow.<domain>, and get tokens for the API. Airflow shows nothing to who has not
+    logged in, so nothing below user."""
     api_route: bool = True
     """Offer the REST API at https://airflow-api.<domain>; its clients authenticate with tokens."""
     dags_folders: tuple[Line, ...] = (DAGS_FOLDER,)
@@ -173,7 +174,10 @@ def is_dag_file(path: PurePath) -> bool:
 
 
 def problems(settings: AirflowSettings) -> Iterator[Problem]:
-    """Folders that are not there or cannot be taken, options that are the platform's, buckets twice."""
+    """A page for nobody, folders that can't be taken, options that are the platform's, buckets twice."""
+    if settings.access is Access.PUBLIC:
+        # The proxy would ask nobody who they are, and Airflow's users are those that it names.
+        yield Problem(("access",), "Airflow shows nothing to who has not logged in - use user or higher")
     yield from folders.problems(
         settings.dags_folders,
         "dags_folders",

@@ -20,6 +20,10 @@ def mistakes(**values: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("values", "line"),
     [
+        (
+            {"access": "public"},
+            "f: m:access: Airflow shows nothing to who has not logged in - use user or higher",
+        ),
         ({"dags_folders": ["no/such"]}, 'f: m:dags_folders[0]: no folder "no/such" - give a path'),
         (
             {"options": {"core.parallelism": "4"}},
