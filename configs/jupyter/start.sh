@@ -32,10 +32,17 @@ export NODE_EXTRA_CA_CERTS=/tmp/ca.crt
 
 rm -rf $home/tmp
 mkdir -p $home/notebooks $home/tmp
+# Only a link is ours: whatever else somebody gave this name is theirs, and a link would go into their folder.
+examples=$home/notebooks/examples
+if [ -L $examples ]; then
+    rm $examples
+fi
 if [ -d $config/examples ]; then
-    ln -sfn $config/examples $home/notebooks/examples
-else
-    rm -f $home/notebooks/examples
+    if [ -e $examples ]; then
+        echo "$examples is somebody's own and stays; rename it to see the examples in $config/examples" >&2
+    else
+        ln -s $config/examples $examples
+    fi
 fi
 if [ -r /run/millrace/spark/conf/spark-defaults.conf ]; then
     export SPARK_CONF_DIR=/run/millrace/spark/conf

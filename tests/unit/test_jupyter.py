@@ -182,31 +182,67 @@ def test_drivers_run_on_the_cluster(graph: Any) -> None:
     assert found["spark.ui.killEnabled"] == "false"
 
 
-@pytest.mark.parametrize("given", [None, "given.crt"])
-def test_clients_trust_the_platform_and_what_they_are_given(tmp_path: Path, given: str | None) -> None:
-    (tmp_path / "bin").mkdir()
+def start(tmp_path: Path, program: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """What the start script does in a folder of its own, with this shell program as JupyterLab."""
+    (tmp_path / "bin").mkdir(exist_ok=True)
     started = tmp_path / "bin" / "jupyter"
-    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE")
-    started.write_text("#!/bin/sh\ncat " + " ".join(f'"${name}"' for name in names) + "\n")
+    started.write_text(f"#!/bin/sh\n{program}\n")
     started.chmod(0o755)
-    for name in ("roots", "platform", "given"):
+    for name in ("roots", "platform"):
         (tmp_path / f"{name}.crt").write_text(f"{name}\n")
     script = Path("configs/jupyter/start.sh").read_text()
     for path, own in (
         ("/etc/ssl/certs/ca-certificates.crt", "roots.crt"),
         ("/run/millrace/tls/ca.crt", "platform.crt"),
         ("/tmp/ca.crt", "made.crt"),
+        ("/etc/millrace/jupyter", "config"),
         ("/var/lib/millrace/jupyter", "home"),
+        ("/run/millrace/spark", "spark"),
         ("/opt/jupyter/bin/jupyter", "none"),
     ):
         assert path in script
         script = script.replace(path, str(tmp_path / own))
-    # As the platform sets them where it gives a bundle, which has the public roots already.
-    bundle = dict.fromkeys(names, str(tmp_path / given)) if given else {}
-    environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", **bundle}
+    environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", **env}
     done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("given", [None, "given.crt"])
+def test_clients_trust_the_platform_and_what_they_are_given(tmp_path: Path, given: str | None) -> None:
+    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE")
+    (tmp_path / "given.crt").write_text("given\n")
+    # As the platform sets them where it gives a bundle, which has the public roots already.
+    bundle = dict.fromkeys(names, str(tmp_path / given)) if given else {}
+    done = start(tmp_path, "cat " + " ".join(f'"${name}"' for name in names), **bundle)
     assert done.stdout == f"{'given' if given else 'roots'}\nplatform\n" * len(names)
+
+
+def test_examples_are_a_link_that_comes_and_goes(tmp_path: Path) -> None:
+    offered, shown = tmp_path / "config/examples", tmp_path / "home/notebooks/examples"
+    for _ in range(2):
+        offered.mkdir(parents=True, exist_ok=True)
+        (offered / "one.ipynb").write_text("{}")
+        done = start(tmp_path, "")
+        assert shown.is_symlink() and [file.name for file in shown.iterdir()] == ["one.ipynb"]
+        assert done.stderr == ""
+    (offered / "one.ipynb").unlink()
+    offered.rmdir()
+    start(tmp_path, "")
+    assert not shown.is_symlink()
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_a_folder_of_the_examples_name_is_left_to_its_owner(tmp_path: Path, offered: bool) -> None:
+    own = tmp_path / "home/notebooks/examples"
+    own.mkdir(parents=True)
+    (own / "mine.ipynb").write_text("{}")
+    if offered:
+        (tmp_path / "config/examples").mkdir(parents=True)
+    done = start(tmp_path, "echo started")
+    assert done.stdout == "started\n"
+    assert [file.name for file in own.iterdir()] == ["mine.ipynb"]
+    assert ("is somebody's own and stays" in done.stderr) is offered
 
 
 # -- security
