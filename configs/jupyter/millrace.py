@@ -236,7 +236,10 @@ def share(table: str, **options: object):
 
 
 def spark_share(table: str, limit: int | None = None):
-    """A shared table as a data frame of Spark, read by the executors of the present session."""
+    """A shared table as a data frame of Spark, read by the executors of the present session.
+
+    With ``limit`` so many rows at most.
+    """
     profile = sharing_profile()
     connection("spark")
     import spark_share as source
@@ -249,4 +252,6 @@ def spark_share(table: str, limit: int | None = None):
     cloudpickle.register_pickle_by_value(source)
     session.dataSource.register(source.SharedTable)
     reader = session.read.format("deltaSharing")
-    return (reader.option("limit", limit) if limit else reader).load(f"{profile}#{table}")
+    frame = (reader.option("limit", limit) if limit else reader).load(f"{profile}#{table}")
+    # To the server it is a hint of which files will do, and those hold more rows.
+    return frame if limit is None else frame.limit(limit)

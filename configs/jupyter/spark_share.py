@@ -3,6 +3,7 @@
     spark.dataSource.register(SharedTable)
     spark.read.format("deltaSharing").load("partner.share#sales.shop.orders")
 
+The option ``limit`` is a hint, by which the server may name fewer files; ``.limit()`` is what limits.
 The address is that of the Python client. The driver asks the server for the table's files; executors read
 them from their signed addresses, so the token stays with the driver. The executors' Python needs pyarrow.
 """

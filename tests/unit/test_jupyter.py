@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
+import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -318,6 +319,58 @@ def test_the_helper_reads_what_it_is_sent(helper: ModuleType, graph: Any) -> Non
     profile.unlink()
     with pytest.raises(LookupError, match="no database 'x': there are shop, crm"):
         helper.postgres_engine("x")
+
+
+class Reader:
+    """Spark's session, reader and data frame in one; a table's files have ten rows, whatever is asked."""
+
+    def __init__(self) -> None:
+        self.dataSource = self.read = self
+        self.told: dict[str, object] = {}
+        self.address = ""
+        self.rows = 10
+
+    def register(self, source: object) -> None:
+        """Nothing."""
+
+    def format(self, name: str) -> Reader:
+        return self
+
+    def option(self, name: str, value: object) -> Reader:
+        self.told[name] = value
+        return self
+
+    def load(self, address: str) -> Reader:
+        self.address = address
+        return self
+
+    def limit(self, rows: int) -> Reader:
+        self.rows = min(self.rows, rows)
+        return self
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(None, 10), (7, 7), (70, 10), (0, 0)])
+def test_a_share_in_spark_has_no_more_rows_than_asked_for(
+    helper: ModuleType, graph: Any, monkeypatch: pytest.MonkeyPatch, limit: int | None, rows: int
+) -> None:
+    helper._FILE.write_text(json.dumps(connections(graph)))
+    session = Reader()
+    members: dict[str, dict[str, Any]] = {
+        "spark_share": {"SharedTable": object},
+        "pyspark": {"cloudpickle": SimpleNamespace(register_pickle_by_value=lambda module: None)},
+        "pyspark.sql": {"SparkSession": SimpleNamespace(getActiveSession=lambda: session)},
+    }
+    for name, own in members.items():
+        module = ModuleType(name)
+        vars(module).update(own)
+        monkeypatch.setitem(sys.modules, name, module)
+    found = helper.spark_share("sales.shop.orders", limit=limit)
+    assert found.rows == rows
+    # The server may leave out files that it takes no more of.
+    assert session.told == ({"limit": limit} if limit else {})
+    profile, _, table = session.address.partition("#")
+    Path(profile).unlink()
+    assert table == "sales.shop.orders"
 
 
 @pytest.mark.parametrize(
