@@ -178,7 +178,8 @@ def users(api: Api, wanted: Mapping[str, Any]) -> None:
             user = api.call("POST", "/api/user", person)
             say(f"user {entry['name']}: made")
         elif not user.get("is_active", True):
-            api.call("PUT", f"/api/user/{user['id']}/reactivate")
+            # Who comes back is no administrator, whatever they were: it matters what they are now.
+            user = {**user, **api.call("PUT", f"/api/user/{user['id']}/reactivate")}
             say(f"user {entry['name']}: active again")
         keep.add(user["id"])
         _adjust(api, user, entry)

@@ -130,7 +130,7 @@ class FakeMetabase:
     def put_api_user_id_reactivate(self, number: int) -> Any:
         if self.users[number]["is_active"]:
             raise RefusedError(400, "Not able to reactivate an active user")
-        self.users[number]["is_active"] = True
+        self.users[number] |= {"is_active": True, "is_superuser": False}
         return self._shown(number)
 
     def delete_api_user_id(self, number: int) -> Any:

@@ -113,6 +113,13 @@ def test_a_removed_user_is_deactivated_and_comes_back(url: str, metabase: FakeMe
     assert metabase.user("uma@d.localhost")["is_active"]
 
 
+def test_an_administrator_who_comes_back_is_one_at_once(url: str, metabase: FakeMetabase) -> None:
+    run(url)
+    run(url, users=USERS[1:])
+    run(url)
+    assert metabase.user("ada@d.localhost")["is_superuser"]
+
+
 def test_rotated_passwords_reach_it(url: str, metabase: FakeMetabase) -> None:
     run(url)
     admin = {**WANTED["admin"], "password": "p3", "former": ["p2", "p1"]}
