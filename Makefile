@@ -21,11 +21,11 @@ preview: ## Show what `make up` would change, in words (STACK="staging prod", ST
 
 .PHONY: drift
 drift: ## Show what was changed by hand since the last `make up`
-	@$(RUN) drift --stack $(STACK)
+	@$(RUN) drift --stack "$(STACK)"
 
 .PHONY: estimate
 estimate: ## Show what the platform will need of its host
-	@$(RUN) estimate --stack $(STACK)
+	@$(RUN) estimate --stack "$(STACK)"
 
 .PHONY: down
 down: ## Remove the platform

@@ -45,10 +45,13 @@ def chosen(text: str) -> list[str]:
     """The stacks that an argument names: one, several with blanks or commas between them, or ``all``.
 
     Raises:
-        SetupError: one of them has no file.
+        SetupError: none is named, or one of them has no file.
     """
     known = names()
     wanted = text.replace(",", " ").split()
+    if not wanted:
+        listed = ", ".join(known) or "none"
+        raise SetupError(f"no stack is named: STACK (--stack) is empty (there is: {listed})")
     if wanted == [ALL] and ALL not in known:
         return known
     for stack in wanted:

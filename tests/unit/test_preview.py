@@ -10,11 +10,13 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from scripts import (
+    drift,
     environments,
     estimate,
     events,
@@ -397,6 +399,17 @@ def test_stacks_are_chosen_by_name(checkout: Path) -> None:
         SetupError, match=r"stack qa: there is no Pulumi\.qa\.yaml \(there is: dev, prod, staging\)"
     ):
         environments.chosen("dev qa")
+
+
+@pytest.mark.parametrize("command", [preview, drift, estimate])
+@pytest.mark.parametrize("argument", ["", " , "])
+def test_an_empty_stack_is_told(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, command: ModuleType, argument: str
+) -> None:
+    """`make preview STACK=$UNSET`: nothing that was looked at is no success."""
+    monkeypatch.setattr("sys.argv", ["command", "--stack", argument])
+    with pytest.raises(SetupError, match=r"^no stack is named: .*\(there is: dev, prod, staging\)$"):
+        command._main()
 
 
 def test_the_estimate_says_which_stacks_there_are(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
