@@ -1,7 +1,15 @@
-"""Measures the platform against docker compose; builds compose where there is none."""
+"""How long the platform takes to come up, against docker compose with the same containers, and what it takes.
+
+What is measured are the settings of ``Pulumi.dev.yaml``, in a stack of its own, on ports of its own, which is
+removed afterwards. The demo's pipeline of flights runs on it once; ``--pipeline`` measures nothing else.
+``--minimal`` adds the memory of ``Pulumi.minimal.yaml``. ``--cold`` adds `make up` of a fresh clone with
+empty caches: it removes Millrace's images and the engine's build cache first, takes up to half an hour and
+refuses while a container uses those images. Compose is built where there is none.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -12,6 +20,17 @@ from scripts.setup import locked, setup
 from scripts.versions import ROOT, at_least
 
 _COMPOSE_MINIMUM = "2.20"
+
+
+def arguments() -> argparse.Namespace:
+    """What is asked for; :mod:`tests.bench`, which measures, is given the same arguments."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="runs of each measurement (default 3)")
+    parser.add_argument("--cold", action="store_true", help="also from nothing; removes images and caches")
+    parser.add_argument("--minimal", action="store_true", help="also the memory of Pulumi.minimal.yaml")
+    parser.add_argument("--no-compose", action="store_true", help="without the comparison")
+    parser.add_argument("--pipeline", action="store_true", help="nothing but the demo's pipeline of flights")
+    return parser.parse_args()
 
 
 def compose() -> str:
@@ -29,6 +48,7 @@ def compose() -> str:
 
 
 def _main() -> int:
+    arguments()  # before anything is installed or started for them
     setup("dev", development=True)
     environment = {**os.environ, "MILLRACE_COMPOSE": compose()}
     command = [str(python_env.PYTHON), "-m", "tests.bench", *sys.argv[1:]]

@@ -117,6 +117,8 @@ def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("all", "lint", _DEMO, *_SUITES))
     options, extra = parser.parse_known_args()
+    if options.what == "lint" and extra:  # elsewhere the rest is for pytest
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
     if options.what in ("lint", "unit"):
         packages_only(development=True)
     else:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+
 from scripts import python_env
 from scripts.console import Step, main, run
 from scripts.versions import ROOT
 
 
 def _main() -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for name in ("requirements", "requirements-dev"):
         options = [
             "--universal",

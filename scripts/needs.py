@@ -6,6 +6,7 @@ in the project's Python environment: it takes the platform's own settings and se
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -31,4 +32,8 @@ def _main(stack: str, *, alone: bool = False) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1], alone="--alone" in sys.argv[2:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stack")
+    parser.add_argument("--alone", action="store_true", help="without asking an engine")
+    options = parser.parse_args()
+    sys.exit(_main(options.stack, alone=options.alone))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 
 from scripts.console import SetupError, main
@@ -24,6 +25,7 @@ def offenders() -> list[str]:
 
 
 def _main() -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     found = offenders()
     if found:
         files = ", ".join(found)

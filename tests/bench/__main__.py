@@ -1,15 +1,7 @@
-"""How long the platform takes to come up, against docker compose with the same containers, and what it takes.
-
-What is measured are the settings of ``Pulumi.dev.yaml``, in a stack of its own, on ports of its own, which is
-removed afterwards. The demo's pipeline of flights runs on it once; ``--pipeline`` measures nothing else.
-``--minimal`` adds the memory of ``Pulumi.minimal.yaml``. ``--cold`` adds `make up` of a fresh clone with
-empty caches: it removes Millrace's images and the engine's build cache first, takes up to half an hour and
-refuses while a container uses those images.
-"""
+"""What `make bench` measures: see :mod:`scripts.bench`."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
 import tempfile
@@ -17,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from scripts.bench import arguments
 from tests.bench import pipeline
 from tests.bench.cold import cold_up
 from tests.bench.compose import ComposeCopy
@@ -46,13 +39,7 @@ def _measure(
 
 def main() -> None:
     """Run all measurements and print them as tables."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="runs of each measurement (default 3)")
-    parser.add_argument("--cold", action="store_true", help="also from nothing; removes images and caches")
-    parser.add_argument("--minimal", action="store_true", help="also the memory of Pulumi.minimal.yaml")
-    parser.add_argument("--no-compose", action="store_true", help="without the comparison")
-    parser.add_argument("--pipeline", action="store_true", help="nothing but the demo's pipeline of flights")
-    options = parser.parse_args()
+    options = arguments()
     cold = [cold_up()] if options.cold and not options.pipeline else []
     folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pulumi_docker
 import pytest
+import yaml
 
 from scripts import console, data, pulumi_cli, urls, versions
 from scripts.console import SetupError
@@ -137,6 +139,47 @@ def test_the_table_names_every_url_and_the_passwords() -> None:
     assert shown.splitlines()[0].split() == ["SERVICE", "URL", "WHO", "WHAT", "FOR"]
     assert "object_store  https://s3.data.localhost  engineer  Files" in shown
     assert "pulumi stack output credentials --show-secrets --stack test" in shown
+
+
+# Arguments
+
+COMMANDS = sorted(
+    file.stem for file in (ROOT / "scripts").glob("*.py") if '__name__ == "__main__"' in file.read_text()
+)
+
+
+@pytest.fixture(scope="module")
+def bare_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of this checkout, without an environment or anything else that is installed."""
+    folder = tmp_path_factory.mktemp("checkout") / "millrace"
+    return Path(shutil.copytree(ROOT, folder, ignore=_all_but_programs))
+
+
+def _all_but_programs(folder: str, names: list[str]) -> set[str]:
+    kept = {"components", "policies", "provider", "requirements.txt", "scripts", "toolchain", "Pulumi.yaml"}
+    return {".venv", "__pycache__"} | (set(names) - kept if Path(folder) == ROOT else set())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), (["lint", "--no-such-argument"], 2)], ids=["help", "wrong"]
+)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_arguments_are_looked_at_before_anything_is_done(
+    name: str, arguments: list[str], code: int, bare_checkout: Path
+) -> None:
+    before = set(bare_checkout.iterdir())
+    asked = [sys.executable, "-m", f"scripts.{name}", *arguments]
+    # Without PATH: what it would start is not found.
+    done = subprocess.run(asked, cwd=bare_checkout, capture_output=True, text=True, env={"PATH": ""})
+    assert done.returncode == code, done.stderr
+    assert "usage: " in (done.stdout if code == 0 else done.stderr)
+    assert set(bare_checkout.iterdir()) == before, "nothing was installed"
+
+
+def test_a_hook_gives_a_command_no_arguments_that_it_does_not_take() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    ours = [hook for hook in hooks if hook["entry"].startswith("scripts/run ")]
+    assert ours and all(hook["pass_filenames"] is False for hook in ours)
 
 
 # What `make up` must not delete
