@@ -65,7 +65,7 @@ demo-test: ## Run the end-to-end tests of the demo's pipelines (half an hour; no
 
 .PHONY: format
 format: ## Format the Python code
-	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
+	@$(RUN) check format
 
 .PHONY: schema
 schema: ## Write the JSON Schema of the settings into configs/

@@ -1,4 +1,4 @@
-"""Runs the checks: format, lint, types, shell, then the tests."""
+"""Runs the checks: format, lint, types, shell, then the tests; or formats the Python code."""
 
 from __future__ import annotations
 
@@ -89,6 +89,13 @@ def _check(name: str, command: list[str]) -> bool:
     return code == 0
 
 
+def rewrite() -> int:
+    """Mend what ruff can mend by itself, and format the Python code; ruff's exit code."""
+    ruff = python_env.command("ruff")
+    subprocess.run([ruff, "check", "--fix", "--quiet", "."], cwd=ROOT)  # what is left is for `make lint`
+    return subprocess.run([ruff, "format", "."], cwd=ROOT).returncode
+
+
 def _browser() -> None:
     """A browser for the tests of the portal, which are skipped where there is none and it can't be had."""
     if packages.can_install() and not any(shutil.which(name) for name in packages.BROWSERS):
@@ -115,15 +122,17 @@ def tests(suites: list[str], extra: list[str]) -> int:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("all", "lint", _DEMO, *_SUITES))
+    parser.add_argument("what", choices=("all", "format", "lint", _DEMO, *_SUITES))
     options, extra = parser.parse_known_args()
-    if options.what == "lint" and extra:  # elsewhere the rest is for pytest
+    if options.what in ("format", "lint") and extra:  # elsewhere the rest is for pytest
         parser.error(f"unrecognized arguments: {' '.join(extra)}")
-    if options.what in ("lint", "unit"):
+    if options.what in ("format", "lint", "unit"):
         packages_only(development=True)
     else:
         setup("dev", development=True)
         _browser()
+    if options.what == "format":
+        return rewrite()
     if options.what in ("all", "lint") and not lint():
         return 1
     if options.what == "lint":

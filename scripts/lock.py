@@ -6,11 +6,13 @@ import argparse
 
 from scripts import python_env
 from scripts.console import Step, main, run
+from scripts.setup import packages_only
 from scripts.versions import ROOT
 
 
 def _main() -> int:
     argparse.ArgumentParser(description=__doc__).parse_args()
+    packages_only(development=True)  # uv is one of them
     for name in ("requirements", "requirements-dev"):
         options = [
             "--universal",

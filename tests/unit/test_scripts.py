@@ -15,7 +15,7 @@ import pulumi_docker
 import pytest
 import yaml
 
-from scripts import console, data, pulumi_cli, urls, versions
+from scripts import check, console, data, lock, pulumi_cli, toolchain, urls, versions
 from scripts.console import SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,6 +180,35 @@ def test_a_hook_gives_a_command_no_arguments_that_it_does_not_take() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     ours = [hook for hook in hooks if hook["entry"].startswith("scripts/run ")]
     assert ours and all(hook["pass_filenames"] is False for hook in ours)
+
+
+def _target(name: str) -> str:
+    """The command of a target of the Makefile."""
+    done = subprocess.run(["make", "--dry-run", name], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", ["lint", "format", "lock"])
+def test_what_needs_development_packages_has_them_first(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clone that has seen `make setup` alone."""
+    program, module, *arguments = _target(name).split()
+    assert program == "scripts/run"
+    done: list[str] = []
+
+    def installed(*, development: bool = False) -> None:
+        done.append(f"packages, development: {development}")
+
+    def ran(*command: object, **_: object) -> subprocess.CompletedProcess[str]:
+        done.append("a tool")
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    monkeypatch.setattr("sys.argv", [module, *arguments])
+    monkeypatch.setattr(f"scripts.{module}.packages_only", installed, raising=False)
+    monkeypatch.setattr(toolchain, "build", lambda parts: [])
+    monkeypatch.setattr(subprocess, "run", ran)
+    monkeypatch.setattr(lock, "run", ran)
+    assert {"check": check, "lock": lock}[module]._main() == 0
+    assert done[0] == "packages, development: True" and set(done[1:]) == {"a tool"}
 
 
 # What `make up` must not delete
