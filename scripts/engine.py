@@ -85,7 +85,7 @@ def _install() -> None:
     with Step("docker", "not found"):
         wanted = ["docker.io", "iptables"]
         # Newer releases ship the command in a package of its own.
-        if subprocess.run(["apt-cache", "show", "docker-cli"], capture_output=True).returncode == 0:
+        if packages.offered("docker", "docker-cli"):
             wanted.append("docker-cli")
         packages.install("docker", wanted)
 

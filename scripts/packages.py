@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Sequence
 
@@ -14,6 +15,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 _lock = threading.Lock()
 _updated = False
+_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive"}
+# Another apt may be at work on a freshly booted machine: wait for it.
+_APT = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=120")
 
 
 def can_install() -> bool:
@@ -27,16 +31,28 @@ def install(step: str, packages: Sequence[str]) -> None:
     Raises:
         SetupError: apt failed.
     """
-    global _updated
     with _lock:
         say(step, f"installing {' '.join(packages)} from the distribution")
-        env = {"DEBIAN_FRONTEND": "noninteractive"}
-        # Another apt may be at work on a freshly booted machine: wait for it.
-        apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]
-        if not _updated:
-            run(step, [*apt, "update"], env=env)
-            _updated = True
-        run(step, [*apt, "install", "-y", "--no-install-recommends", *packages], env=env)
+        _update(step)
+        run(step, [*_APT, "install", "-y", "--no-install-recommends", *packages], env=_ENVIRONMENT)
+
+
+def offered(step: str, package: str) -> bool:
+    """Whether the distribution has a package; its lists are fetched first, a new machine has none.
+
+    Raises:
+        SetupError: apt failed.
+    """
+    with _lock:
+        _update(step)
+    return subprocess.run(["apt-cache", "show", package], capture_output=True).returncode == 0
+
+
+def _update(step: str) -> None:
+    global _updated
+    if not _updated:
+        run(step, [*_APT, "update"], env=_ENVIRONMENT)
+        _updated = True
 
 
 def require(step: str, command: str, package: str, instead: str) -> None:

@@ -72,6 +72,23 @@ def test_a_missing_package_names_what_to_install(bare: Path) -> None:
         packages.require("base image", "mmdebstrap", "mmdebstrap", "install it")
 
 
+@pytest.mark.usefixtures("fresh_console")
+@pytest.mark.parametrize("release", ["bookworm", "trixie"])
+def test_docker_is_installed_where_no_package_lists_were_fetched_yet(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, release: str
+) -> None:
+    """Debian 13 has the command in a package of its own, which only the lists tell."""
+    lists, log = tmp_path / "lists", tmp_path / "log"
+    command(bare, "apt-get", f'echo "$*" >> {log}; case "$*" in *update*) echo {release} > {lists};; esac')
+    command(bare, "apt-cache", f'read -r found < {lists} && [ "$found" = trixie ]')
+    monkeypatch.setattr(packages, "_updated", False)
+    engine._install()
+    update, install = log.read_text().splitlines()
+    assert update.endswith(" update")
+    wanted = "docker.io iptables" + (" docker-cli" if release == "trixie" else "")
+    assert install.endswith(f" install -y --no-install-recommends {wanted}")
+
+
 def test_no_python(tmp_path: Path) -> None:
     folder = tmp_path / "bin"
     for name in ("bash", "dirname", "readlink"):
