@@ -85,6 +85,18 @@ def test_commands_exist(page: Path) -> None:
         assert (ROOT / "scripts" / f"{script}.py").is_file(), script
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_official_images_are_those_of_the_catalogue(page: Path) -> None:
+    tags: dict[str, set[str]] = {}
+    for entry in images.CATALOGUE.values():
+        if entry.upstream:
+            image, _, tag = entry.upstream.partition("@")[0].rpartition(":")
+            tags.setdefault(image.split("/", 1)[1].removeprefix("library/"), set()).add(tag)
+    for image, tag in re.findall(r"`([a-z0-9/-]+):([\w.-]+)`", prose(page)):
+        port = tag.isdigit() and "/" not in image  # of a service
+        assert port or image not in tags or tag in tags[image], f"{image}:{tag}"
+
+
 def snippets() -> Iterator[Any]:
     """All pieces of stack files in the documentation."""
     for page in PAGES:
