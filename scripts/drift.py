@@ -22,7 +22,7 @@ def drift(name: str) -> summary.Summary:
     if environments.state_is_elsewhere(name):
         return summary.impossible(name, environments.NO_STATE.format(stack=name), headline=_UNKNOWN)
     try:
-        setup(name)
+        setup(name, builds=False)
     except SetupError as error:
         return summary.impossible(name, f"it cannot be compared here: {error}", headline=_UNKNOWN)
     command = [

@@ -32,7 +32,7 @@ def preview(name: str) -> summary.Summary:
     if environments.state_is_elsewhere(name):
         return summary.impossible(name, environments.NO_STATE.format(stack=name))
     try:
-        setup(name, judge=True)
+        setup(name, judge=True, builds=False)
     except MistakesError as error:
         return summary.of_preview(name, events.Report(errors=(str(error),)))
     except SetupError as error:

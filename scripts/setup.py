@@ -43,8 +43,10 @@ def packages_only(*, development: bool = False) -> None:
             python_env.install(requirements)
 
 
-def setup(stack_name: str, *, development: bool = False, judge: bool = False) -> None:
+def setup(stack_name: str, *, development: bool = False, judge: bool = False, builds: bool = True) -> None:
     """Install what the stack needs and is missing; with ``judge``, look for mistakes in its file first.
+
+    Without ``builds`` the engine gets no base image: for commands that build nothing.
 
     Raises:
         MistakesError: the stack's file has mistakes; its host has not been asked anything.
@@ -74,7 +76,7 @@ def setup(stack_name: str, *, development: bool = False, judge: bool = False) ->
             if machine.made_by_program:
                 return
             found["docker"] = engine.ensure(machine)
-            if machine.builds_images and not machine.key_is_secret:
+            if builds and machine.builds_images and not machine.key_is_secret:
                 base_image.ensure(machine)
 
         def pulumi() -> None:

@@ -40,7 +40,7 @@ def bring(command: str, stack: str) -> int:
     if environments.state_is_elsewhere(stack):
         # A new state would make a second platform beside the one that runs.
         raise SetupError(environments.NO_STATE.format(stack=stack))
-    setup(stack, judge=command == "up")
+    setup(stack, judge=command == "up", builds=command == "up")
     arguments = _COMMANDS[command]
     if command == "up":
         data.refuse_loss(stack)

@@ -28,6 +28,7 @@ from scripts import (
     setup,
     summary,
     terminal,
+    up,
     words,
 )
 from scripts.console import SetupError
@@ -465,7 +466,7 @@ def test_what_cannot_be_looked_at_is_named(
 
 
 def test_one_that_was_asked_for_must_be_looked_at(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str, *, judge: bool) -> None:
+    def refuse(name: str, **_: bool) -> None:
         raise SetupError("Docker: no engine answers at ssh://stage")
 
     monkeypatch.setattr(preview, "setup", refuse)
@@ -477,16 +478,44 @@ def test_one_that_was_asked_for_must_be_looked_at(checkout: Path, monkeypatch: p
     assert results.load(checkout / "preview", "staging").failed
 
 
+def set_up_already(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages and CLI are there, as far as setup asks."""
+    monkeypatch.setattr(setup, "CACHE", checkout / ".millrace")
+    monkeypatch.setattr(setup.python_env, "missing", lambda **_: [])
+    monkeypatch.setattr(setup.pulumi_cli, "ensure", lambda: "pulumi")
+    monkeypatch.setattr(setup.pulumi_cli, "version", lambda _: "3")
+
+
+@pytest.mark.parametrize(
+    ("command", "given"), [("preview", False), ("drift", False), ("down", False), ("up", True)]
+)
+def test_only_what_builds_gives_the_host_a_base_image(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, command: str, *, given: bool
+) -> None:
+    asked: list[str] = []
+    set_up_already(checkout, monkeypatch)
+    monkeypatch.setattr(setup.mistakes, "refuse", lambda _: None)
+    monkeypatch.setattr(setup.stack, "prepare", lambda _: None)
+    monkeypatch.setattr(setup.engine, "ensure", lambda _: asked.append("engine") or "28")
+    monkeypatch.setattr(setup.base_image, "ensure", lambda _: asked.append("base image"))
+    monkeypatch.setattr(up.data, "refuse_loss", lambda _: None)
+    monkeypatch.setattr(up, "_run", lambda _: 0)
+    monkeypatch.setattr(results, "run", lambda *_, **__: (0, "", ""))
+    monkeypatch.setattr(preview, "_estimate", lambda *_: {"failed": "x"})
+    if command in ("up", "down"):
+        assert up.bring(command, "staging") == 0
+    else:
+        {"preview": preview.preview, "drift": drift.drift}[command]("staging")
+    assert asked == ["engine", *(["base image"] if given else [])]
+
+
 def test_mistakes_in_the_file_come_before_its_host(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose engine is not asked; and they are a failure, not something to be looked at elsewhere."""
 
     def refuse(stack: str) -> None:
         raise mistakes.MistakesError(f"Pulumi.{stack}.yaml: millrace:app.memory_mob: unknown key")
 
-    monkeypatch.setattr(setup, "CACHE", checkout / ".millrace")
-    monkeypatch.setattr(setup.python_env, "missing", lambda **_: [])
-    monkeypatch.setattr(setup.pulumi_cli, "ensure", lambda: "pulumi")
-    monkeypatch.setattr(setup.pulumi_cli, "version", lambda _: "3")
+    set_up_already(checkout, monkeypatch)
     monkeypatch.setattr(setup.mistakes, "refuse", refuse)
     monkeypatch.setattr(setup.engine, "ensure", lambda _: pytest.fail("the host was asked"))
     found = preview.preview("staging")
