@@ -55,7 +55,7 @@ def prepare(stack: str) -> None:
     if secrets_provider(stack) in ("", "passphrase"):
         _make_passphrase()
     if not _exists(stack):
-        _init(stack)
+        _init(stack, select=stack == "dev")
     elif stack == "dev" and not _selected():
         _pulumi("stack", "select", stack)
     _save_salt(stack)
@@ -75,15 +75,24 @@ def _provider_options(stack: str) -> list[str]:
 
 
 def _open(stack: str) -> None:
-    """Select a stack of a backend of the user's choice, made when it is not there yet.
+    """Have a stack in a backend of the user's choice: made when it is not there yet.
+
+    Which one is selected stays as it is: the user may have another one in mind for plain `pulumi` commands.
 
     Raises:
         SetupError: Pulumi can't, in its own words.
     """
-    done = _run("stack", "select", "--create", stack, "--non-interactive", *_provider_options(stack))
-    if done.returncode:
+    asked = ("stack", "--show-name", "--non-interactive")
+    done = _run(*asked, "--stack", stack)
+    missing = done.returncode != 0 and f"no stack named '{stack}' found" in done.stderr
+    if done.returncode and not missing:
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()] or ["no message"]
         raise SetupError(f"stack {stack}: Pulumi could not open it: {lines[-1].removeprefix('error: ')}")
+    select = stack == "dev" and _run(*asked).returncode != 0
+    if missing:
+        _init(stack, select=select)
+    elif select:
+        _pulumi("stack", "select", stack)
 
 
 def _make_passphrase() -> None:
@@ -113,11 +122,11 @@ def _selected() -> bool:
     return any((pulumi_cli.home() / "workspaces").glob(f"*-{digest}-workspace.json"))
 
 
-def _init(stack: str) -> None:
+def _init(stack: str, *, select: bool) -> None:
     file = file_of(stack)
     before = file.read_text()
-    select = [] if stack == "dev" else ["--no-select"]
-    _pulumi("stack", "init", stack, *select, *_provider_options(stack))
+    selection = [] if select else ["--no-select"]
+    _pulumi("stack", "init", stack, *selection, *_provider_options(stack))
     # Pulumi also reformats the file: keep the text, add only its salt or its encrypted key.
     lines = [line for key in _WRITTEN if (line := _line(file.read_text(), key)) and not _line(before, key)]
     if lines:

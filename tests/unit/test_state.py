@@ -40,6 +40,11 @@ def pulumi(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str = "") -> Non
     monkeypatch.setattr(pulumi_cli, "COMMAND", command)
 
 
+NOT_THERE = """\
+case "$*" in "stack --show-name"*"--stack "*) echo "error: no stack named '$5' found" >&2; exit 6;; esac"""
+"""What the CLI says to who asks for a stack that its backend does not have."""
+
+
 def asked(folder: Path) -> list[str]:
     return (folder / "asked").read_text().splitlines()
 
@@ -64,7 +69,7 @@ def test_a_chosen_backend_is_taken_as_it_is(
         project.write_text(project.read_text().replace(block, other))
     assert not stack.uses_local_state()
     stack.prepare("staging")
-    assert asked(checkout) == ["stack select --create staging --non-interactive"]
+    assert asked(checkout) == ["stack --show-name --non-interactive --stack staging"]
     assert not stack.STATE.exists() and not stack.PASSPHRASE.exists(), "these are the user's"
 
 
@@ -73,8 +78,43 @@ def test_the_key_service_of_the_stack_file_is_passed_on(
 ) -> None:
     monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://acme-state")
     encrypt_by(checkout, f'"{KMS}"')
+    pulumi(checkout, monkeypatch, NOT_THERE)
     stack.prepare("staging")
-    assert asked(checkout) == [f"stack select --create staging --non-interactive --secrets-provider {KMS}"]
+    assert asked(checkout)[1:] == [f"stack init staging --no-select --secrets-provider {KMS}"]
+
+
+def test_a_stack_of_a_chosen_backend_is_made_as_its_file_says(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pulumi writes the whole file anew, with texts in place of other values."""
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://acme-state")
+    file = checkout / "Pulumi.staging.yaml"
+    file.write_text("# ours\nconfig:\n  millrace:protect_data: true\n")
+    before = file.read_text()
+    written = 'config:\\n  millrace:protect_data: "true"\\nencryptionsalt: v1:c2FsdA==\\n'
+    pulumi(checkout, monkeypatch, f"{NOT_THERE}\nprintf '{written}' > {file}")
+    stack.prepare("staging")
+    assert file.read_text() == f"{before}encryptionsalt: v1:c2FsdA==\n"
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    ("name", "selected", "selects"),
+    [("staging", False, False), ("dev", True, False), ("dev", False, True)],
+)
+def test_a_stack_of_a_chosen_backend_does_not_take_the_place_of_the_selected_one(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str, *, selected: bool, selects: bool, there: bool
+) -> None:
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://acme-state")
+    (checkout / "Pulumi.dev.yaml").write_text("config:\n  millrace:users: []\n")
+    none_selected = '[ "$*" = "stack --show-name --non-interactive" ] && exit 1'
+    body = ["" if there else NOT_THERE, "" if selected else none_selected, "exit 0"]
+    pulumi(checkout, monkeypatch, "\n".join(body))
+    stack.prepare(name)
+    asks, creates = ("stack --show-name ",), [line for line in asked(checkout) if " init " in line]
+    rest = [line for line in asked(checkout) if not line.startswith(asks) and line not in creates]
+    assert creates == ([] if there else [f"stack init {name}" + ("" if selects else " --no-select")])
+    assert rest == ([f"stack select {name}"] if there and selects else [])
 
 
 def test_what_pulumi_refuses_is_one_line(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
