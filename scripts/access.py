@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import fcntl
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 from scripts import environments
+from scripts.versions import ROOT
+
+sys.path.append(str(ROOT / "provider"))
+# As in target.py: of the provider's modules, these take nothing but Python.
+from millrace import ssh_key, ssh_options
 
 _GIVEN = (
     "PULUMI_BACKEND_URL",
@@ -22,14 +32,27 @@ _GIVEN = (
 )
 """Variables that a job names whether or not somebody has set them."""
 
-_KEY = "id_millrace"
+_FOLDER = "~/.ssh"
+_KEY_FILE = "MILLRACE_SSH_KEY_FILE"
+_HOSTS_FILE = "MILLRACE_SSH_KNOWN_HOSTS_FILE"
+# A job's machine may live on and serve others meanwhile: what ssh reads for everybody has no secret, and says
+# nothing to a process that was given none. It is the same for all jobs, so that it is written once.
+_CONFIGURATION = f"""\
+Match exec "printenv {_KEY_FILE}"
+    IdentityFile ${{{_KEY_FILE}}}
+Match exec "printenv {_HOSTS_FILE}"
+    UserKnownHostsFile ~/.ssh/known_hosts ${{{_HOSTS_FILE}}}
+"""
+_FORMER_KEY = "id_millrace"
+"""Where the key was once left for all jobs to come."""
 
 
-def settle(home: Path | None = None) -> None:
-    """Take variables that are empty out of the environment, and write ssh's key and known hosts.
+def settle() -> None:
+    """Take variables that are empty out of the environment, and give ssh its key and known hosts.
 
-    Only in continuous integration: on one's own machine ssh is set up already, and an empty passphrase may be
-    meant.
+    Both are in files for this process and those that it starts, and are removed when it ends. Those of one
+    that was killed are removed here. Only in continuous integration: on one's own machine ssh is set up
+    already, and an empty passphrase may be meant.
     """
     if not environments.in_ci():
         return
@@ -37,14 +60,35 @@ def settle(home: Path | None = None) -> None:
         if os.environ.get(name) == "":
             del os.environ[name]
     key, known = (_text(os.environ.pop(f"MILLRACE_SSH_{what}", "")) for what in ("KEY", "KNOWN_HOSTS"))
-    folder = (home or Path.home()) / ".ssh"
+    folder = Path(ssh_options.expand(_FOLDER))
+    _sweep(folder)
     if key or known:
-        folder.mkdir(mode=0o700, exist_ok=True)
+        ssh_options.make_folder()
+        _add(folder / "config", _CONFIGURATION)
     if key:
-        _write(folder / _KEY, _lines(key))
-        _add(folder / "config", f"Host *\n    IdentityFile {folder / _KEY}\n")
+        placed = ssh_key.PlacedKey(_lines(key))
+        atexit.register(placed.release)
+        os.environ[_KEY_FILE] = str(placed.path)
     if known:
-        _add(folder / "known_hosts", _lines(known))
+        descriptor, name = tempfile.mkstemp(prefix="millrace-known-hosts-")
+        atexit.register(Path(name).unlink, missing_ok=True)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(_lines(known))
+        os.environ[_HOSTS_FILE] = name
+
+
+def _sweep(folder: Path) -> None:
+    """Remove keys that no process holds any more."""
+    for file in folder.glob("millrace-*.key"):
+        with contextlib.suppress(OSError), file.open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.unlink()
+    former = folder / _FORMER_KEY
+    if former.is_file():
+        former.unlink()
+        config = folder / "config"
+        if config.is_file():
+            _write(config, config.read_text().replace(f"Host *\n    IdentityFile {former}\n", ""))
 
 
 def _text(given: str) -> str:
@@ -58,10 +102,11 @@ def _lines(text: str) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    file.unlink(missing_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # Whole at any time: another job's ssh may be reading it.
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
     with os.fdopen(descriptor, "w") as handle:
         handle.write(text)
+    Path(name).replace(file)
 
 
 def _add(file: Path, text: str) -> None:
