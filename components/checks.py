@@ -252,7 +252,7 @@ def _pool(settings: Settings) -> Iterator[Problem]:
 
 
 def _ports(settings: Settings) -> Iterator[Problem]:
-    taken: dict[int, str] = {settings.proxy.http_port: "proxy.http_port"}
+    taken: dict[int, str] = {}
     for path, port in published_ports(settings):
         label = ".".join(path)
         if port in taken and taken[port] != label:
@@ -261,7 +261,8 @@ def _ports(settings: Settings) -> Iterator[Problem]:
 
 
 def published_ports(settings: Settings) -> Iterable[tuple[tuple[str, ...], int]]:
-    """Ports of the host that the settings name, apart from that for HTTP, with the paths of their keys."""
+    """Ports of the host that the settings name, with the paths of their keys."""
+    yield ("proxy", "http_port"), settings.proxy.http_port
     yield ("proxy", "https_port"), settings.proxy.https_port
     for key, own in settings.services.items():
         for name in type(own).model_fields:

@@ -125,6 +125,10 @@ def described(name: str) -> dict[str, Any]:
             {"loopback_port": 442, "brokers": 3},
             "loopback_port: broker 2 gets port 443, which is taken by proxy.https_port",
         ),
+        (
+            {"loopback_port": 79, "brokers": 2},
+            "loopback_port: broker 2 gets port 80, which is taken by proxy.http_port",
+        ),
     ],
 )
 def test_each_mistake_is_one_line(values: dict[str, Any], line: str) -> None:
