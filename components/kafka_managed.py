@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from components.kafka_plan import planned_users, topic_config
@@ -39,6 +40,9 @@ _CONFIG: Mapping[str, type] = {
     "segment.jitter.ms": str,
     "segment.ms": str,
 }
+# Python itself takes more for a number, such as nan, 1_0 and digits of other scripts.
+_WHOLE = re.compile(r"[0-9]{1,9}")
+_RATIO = re.compile(r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]{1,2})?")
 _POLICIES = {"compact,delete": "compact_delete", "delete,compact": "compact_delete"}
 
 
@@ -56,12 +60,25 @@ def topics(settings: KafkaSettings, nodes: int) -> list[ManagedTopic]:
 
 
 def _value(name: str, text: str) -> str | float | bool:
+    """A value as the provider takes it.
+
+    Raises:
+        ValueError: when it is none of its kind; says what is wrong and the fix.
+    """
     kind = _CONFIG[name]
     if kind is bool:
+        if text not in ("true", "false"):
+            raise ValueError("expected true or false")
         return text == "true"
-    if kind is str:
-        return _POLICIES.get(text.replace(" ", ""), text) if name == "cleanup.policy" else text
-    return int(text) if kind is int else float(text)
+    if kind is int:
+        if not _WHOLE.fullmatch(text):
+            raise ValueError("expected a whole number")
+        return int(text)
+    if kind is float:
+        if not _RATIO.fullmatch(text) or float(text) > 1:
+            raise ValueError("expected a number from 0 to 1 - write one such as 0.5")
+        return float(text)
+    return _POLICIES.get(text.replace(" ", ""), text) if name == "cleanup.policy" else text
 
 
 def users(settings: KafkaSettings, demands: Sequence[Demand]) -> list[ManagedUser]:
@@ -89,12 +106,17 @@ def problems(settings: ServiceSettings, nodes: int) -> Iterator[Problem]:
             yield Problem(
                 (*path, "replication"), f"a managed cluster keeps {_REPLICAS} to {nodes} copies - change it"
             )
-        for name in topic.config:
+        for name, text in topic.config.items():
             if name not in _CONFIG:
                 yield Problem(
                     (*path, "config", name),
                     f"not among the configuration that a managed cluster takes{nearest(name, _CONFIG)}",
                 )
+                continue
+            try:
+                _value(name, text)
+            except ValueError as error:
+                yield Problem((*path, "config", name), str(error))
     for index, user in enumerate(settings.users):
         if user.groups is not None:
             yield Problem(

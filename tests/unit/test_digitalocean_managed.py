@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from graph import PLANTED, Graph, Node, Secret, bare, plain_texts, platform
 
+from components import kafka_managed
+from components.kafka_settings import KafkaSettings
 from components.plan import plan
 from components.problems import SettingsError
 from components.settings import Settings, load
@@ -249,6 +251,10 @@ def test_a_plan_needs_no_cluster() -> None:
 KAFKA, POSTGRES = VALUES["kafka"], VALUES["postgres"]
 
 
+def configured(name: str, value: object) -> dict[str, Any]:
+    return {"topics": [{"name": "a", "partitions": 3, "config": {name: value}}]}
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -280,6 +286,22 @@ KAFKA, POSTGRES = VALUES["kafka"], VALUES["postgres"]
             'kafka.topics[0].config["retention.m"]: not among the configuration',
         ),
         (
+            {"kafka": configured("min.cleanable.dirty.ratio", "50%")},
+            'kafka.topics[0].config["min.cleanable.dirty.ratio"]: expected a number from 0 to 1 -',
+        ),
+        (
+            {"kafka": configured("min.cleanable.dirty.ratio", "nan")},
+            'kafka.topics[0].config["min.cleanable.dirty.ratio"]: expected a number',
+        ),
+        (
+            {"kafka": configured("min.cleanable.dirty.ratio", 50)},
+            'kafka.topics[0].config["min.cleanable.dirty.ratio"]: expected a number',
+        ),
+        (
+            {"kafka": configured("preallocate", "yes")},
+            "kafka.topics[0].config.preallocate: expected true or false",
+        ),
+        (
             {"rotation": {"kafka/shop": "2"}},
             'rotation["kafka/shop"]: passwords of a managed Kafka cluster are its provider\'s',
         ),
@@ -292,6 +314,21 @@ def test_what_a_managed_cluster_can_not_do_is_said(values: dict[str, Any], expec
     normal = [line.replace("config.retention.m", 'config["retention.m"]') for line in lines]
     normal = [line.replace("rotation.kafka/shop", 'rotation["kafka/shop"]') for line in normal]
     assert any(line.startswith(expected) for line in normal), lines
+
+
+def test_configuration_of_topics_has_the_kind_that_the_provider_takes() -> None:
+    def handed(name: str, value: object) -> Any:
+        kafka = settings(BOTH, kafka=configured(name, value)).services["kafka"]
+        assert isinstance(kafka, KafkaSettings)
+        (topic,) = kafka_managed.topics(kafka, nodes=2)
+        return topic.config[name]
+
+    assert handed("min.cleanable.dirty.ratio", 0.25) == 0.25
+    assert handed("min.cleanable.dirty.ratio", "1") == 1.0
+    assert handed("min.cleanable.dirty.ratio", 0.00001) == 0.00001
+    assert handed("preallocate", True) is True
+    assert handed("preallocate", "false") is False
+    assert handed("segment.ms", 5000) == "5000"
 
 
 def test_the_same_settings_are_fine_with_containers() -> None:
