@@ -59,6 +59,11 @@ def _ssh(target: DockerTarget) -> Iterator[Problem]:
         text = target.private_key.get_secret_value()
         if _KEY not in text:
             yield Problem(("target", "private_key"), "no private key - give all of what ssh-keygen wrote")
+        elif not text.isascii():
+            yield Problem(
+                ("target", "private_key"),
+                "has characters that no key has - give all of what ssh-keygen wrote and nothing else",
+            )
         elif _has_passphrase(text):
             # One in a file may have: ssh-agent can hold it.
             yield Problem(

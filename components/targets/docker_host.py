@@ -177,7 +177,8 @@ def materials(target: DockerTarget) -> dict[str, str]:
     if target.host.startswith("ssh://"):
         return {}
     files = {"caMaterial": target.ca, "certMaterial": target.certificate, "keyMaterial": target.key}
-    return {name: Path(path).expanduser().read_text() for name, path in files.items() if path}
+    # What stands around a PEM block may be in any encoding.
+    return {name: Path(path).expanduser().read_text(errors="replace") for name, path in files.items() if path}
 
 
 def ssh_arguments(target: DockerTarget) -> tuple[str, ...]:

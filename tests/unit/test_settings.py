@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from components.problems import Problem, SettingsError, dotted, printable, shown
-from components.settings import Settings, from_config, load, secret_names
+from components.settings import DockerTarget, Settings, from_config, load, secret_names
+from components.targets.docker_host import materials
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
@@ -268,6 +269,18 @@ def test_an_engine_over_tcp_wants_all_three_files(tmp_path: Path) -> None:
         "target.certificate",
         "target.key",
     ]
+
+
+def test_files_for_an_engine_over_tcp_may_have_more_than_text_around_the_block(tmp_path: Path) -> None:
+    """openssl pkcs12 writes the name of the owner before it, in whatever encoding it has."""
+    for name, content in {"ca": CERTIFICATE, "certificate": CERTIFICATE, "key": KEY}.items():
+        (tmp_path / name).write_bytes(b"friendlyName: M\xfcller\n" + content.encode())
+    files = {name: str(tmp_path / name) for name in ("ca", "certificate", "key")}
+    target = good(target={"host": "tcp://h:2376", **files}).target
+    assert isinstance(target, DockerTarget)
+    pems = materials(target)
+    assert pems.keys() == {"caMaterial", "certMaterial", "keyMaterial"}
+    assert pems["certMaterial"].endswith(f"ller\n{CERTIFICATE}")
 
 
 def self_signed(domain: str) -> tuple[bytes, bytes]:

@@ -198,6 +198,8 @@ def test_settings_that_contradict(tmp_path: Path) -> None:
     assert "holds no private key" in problem(host=host, key=public)
     assert "no private key" in problem(host=host, private_key=HOST_KEY)
     assert "has a passphrase" in problem(host=host, private_key=ENCRYPTED)
+    odd = problem(host=host, private_key=KEY.replace(BODY, f"{BODY}ü"))
+    assert odd.startswith("target.private_key: has characters that no key has - ")
     assert "has the wrong form" in problem(host=host, host_key="SHA256:abc")
     for name, value in {"private_key": KEY, "host_key": HOST_KEY, "known_hosts": public}.items():
         assert f"target.{name}: has no meaning for unix:///x" in problem(host="unix:///x", **{name: value})
