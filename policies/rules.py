@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from policies.values import Unknown, bare
 
 CONTAINER = "docker:index/container:Container"
@@ -21,6 +23,7 @@ _NAMESPACE = "millrace"
 _PRODUCTION = ("prod", "production")
 _SECRET_NAME = re.compile(r"password|passphrase|secret|token|credential|(private|access|api)_?key", re.I)
 _SHORTEST_SECRET = 8
+_BOOL = TypeAdapter(bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,17 +85,16 @@ class Rule:
 def stack_of(name: str, config: Mapping[str, str], secret_keys: frozenset[str]) -> Stack:
     """The facts of a stack, from its name and the raw configuration.
 
-    The program says what is wrong with its settings; what cannot be read counts as absent here.
+    The program says what is wrong with its settings; what cannot be read counts as absent here, or as yes
+    where it would switch rules on.
     """
     own = _decoded(config.get(f"{_NAMESPACE}:policies"))
     own = own if isinstance(own, dict) else {}
-    production = own.get("production")
-    production = name in _PRODUCTION if production is None else production is True
-    digests = own.get("digests")
+    production = _chosen(own.get("production"), name in _PRODUCTION)
     allowed = own.get("docker_socket")
     return Stack(
         production=production,
-        digests=production if digests is None else digests is True,
+        digests=_chosen(own.get("digests"), production),
         docker_socket=frozenset(map(str, allowed)) if isinstance(allowed, list) else frozenset(),
         secrets=frozenset(
             text
@@ -101,6 +103,16 @@ def stack_of(name: str, config: Mapping[str, str], secret_keys: frozenset[str]) 
             if len(text) >= _SHORTEST_SECRET
         ),
     )
+
+
+def _chosen(value: Any, default: bool) -> bool:
+    """Read as the program's settings read it: `yes` and what `pulumi config set` wrote arrive as text."""
+    if value is None:
+        return default
+    try:
+        return _BOOL.validate_python(value)
+    except ValidationError:
+        return True
 
 
 def _decoded(text: str | None) -> Any:

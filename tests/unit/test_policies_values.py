@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from policy_sample import SECRET, found
 
+from components.settings_parts import Policies
 from policies.rules import Resource, stack_of
 from policies.secrecy import leaks
 from policies.values import UNKNOWN, Secret, bare, dotted, from_struct
@@ -29,6 +30,8 @@ SIGNATURE = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb442
         ("prod", {"digests": False}, True, False),
         ("dev", {"digests": True}, False, True),
         ("prod", "broken", True, True),
+        ("eu", {"production": "maybe"}, True, True),
+        ("dev", {"digests": []}, False, True),
     ],
 )
 def test_production_goes_by_setting_then_by_name(
@@ -37,6 +40,18 @@ def test_production_goes_by_setting_then_by_name(
     config = {} if own is None else {"millrace:policies": own if isinstance(own, str) else json.dumps(own)}
     stack = stack_of(name, config, frozenset())
     assert (stack.production, stack.digests) == (production, digests)
+
+
+@pytest.mark.parametrize(
+    "value", [True, "true", "yes", "on", "1", 1, False, "false", "no", "off", "0", 0, None]
+)
+@pytest.mark.parametrize("key", ["production", "digests"])
+def test_the_pack_reads_a_choice_as_the_program_does(key: str, value: Any) -> None:
+    """Text is what `pulumi config set --path` writes, and what Pulumi makes of `yes`."""
+    chosen = getattr(Policies.model_validate({key: value}), key)
+    for name in ("prod", "dev"):
+        stack = stack_of(name, {"millrace:policies": json.dumps({key: value})}, frozenset())
+        assert getattr(stack, key) is (name == "prod" if chosen is None else chosen)
 
 
 def test_secrets_of_the_configuration_are_known() -> None:
