@@ -15,7 +15,7 @@ from components.postgres_settings import PostgresSettings, Privilege
 from components.problems import Problem
 from components.service import Login
 from components.settings import ServiceSettings
-from components.settings_types import Float, Int, Line, MiB, Name
+from components.settings_types import Cpus, Float, Int, Line, MiB, Name
 
 if TYPE_CHECKING:
     from components.settings import Settings
@@ -104,7 +104,7 @@ class DemoSettings(ServiceSettings):
 
     memory_mib: Annotated[MiB, Field(ge=64)] = 128
     """Memory limit of the simulator, in MiB."""
-    cpus: Annotated[Float, Field(gt=0, le=256)] = 0.5
+    cpus: Cpus = 0.5
     """CPU limit of the simulator, in cores."""
     orders_per_minute: Annotated[Float, Field(gt=0, le=6000)] = 60.0
     """How many orders the simulator makes in a minute. Each has two more changes of status later."""

@@ -17,7 +17,7 @@ from components.presto_settings import QueryAccess
 from components.problems import Problem
 from components.service import Need
 from components.settings import ServiceSettings
-from components.settings_types import Int, Line, MiB
+from components.settings_types import Cpus, Int, Line, MiB
 from components.spark_settings import SparkCluster
 from components.workload import Access
 
@@ -43,7 +43,7 @@ class JupyterSettings(ServiceSettings):
 
     memory_mib: Annotated[MiB, Field(ge=512)] = 2048
     """Memory limit of the server and all notebooks together, in MiB."""
-    cpus: Annotated[float, Field(gt=0, le=256)] = 2.0
+    cpus: Cpus = 2.0
     """CPU limit of the server and all notebooks together, in cores."""
     access: Access = Access.ENGINEER
     """Who may open it. All who may work on the same files with the same rights, so nothing below user."""

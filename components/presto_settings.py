@@ -18,7 +18,7 @@ from components.postgres_settings import PostgresSettings
 from components.problems import Problem
 from components.service import Demand
 from components.settings import ServiceSettings, Settings
-from components.settings_types import Form, Int, MiB, Model
+from components.settings_types import Cpus, Form, Int, MiB, Model
 
 METASTORE_BUCKET = "presto-metastore"
 """Bucket of the object store with Presto's own list of the lake's tables."""
@@ -79,7 +79,7 @@ class PrestoSettings(ServiceSettings):
     """Number of workers; with 0 the coordinator does their work too."""
     memory_mib: MiB = 1536
     """Memory limit of the coordinator and of each worker, in MiB; heap and query memory follow it."""
-    cpus: Annotated[float, Field(gt=0, le=256)] = 2.0
+    cpus: Cpus = 2.0
     """CPU limit of the coordinator and of each worker, in cores."""
     lake_bucket: BucketName = "lake"
     """Bucket of the object store that holds the Delta tables of the catalog `lake`."""

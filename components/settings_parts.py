@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 
 from components.settings_types import (
+    Cpus,
     Email,
     ExistingFile,
-    Float,
     HttpsAddress,
     ImageReference,
     Int,
@@ -55,7 +55,7 @@ class ServiceSettings(Model):
     """Exact image reference instead of the catalogue's, used as upstream."""
     memory_mib: MiB = 512
     """Memory limit of a container of this service, in MiB."""
-    cpus: Annotated[Float, Field(gt=0, le=256)] = 1.0
+    cpus: Cpus = 1.0
     """CPU limit of a container of this service, in cores."""
 
     @property

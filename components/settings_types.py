@@ -209,6 +209,8 @@ Text = Annotated[str, BeforeValidator(_text), _SCALAR]
 Line = Annotated[Text, AfterValidator(_line)]
 Port = Annotated[Int, Field(ge=1, le=_PORTS)]
 MiB = Annotated[Int, Field(ge=16, le=4 * 1024 * 1024)]
+# The engine takes no less: a CPU's period is 100 ms, and the kernel counts whole milliseconds.
+Cpus = Annotated[Float, Field(ge=0.01, le=256)]
 
 # Names become parts of DNS labels, SQL identifiers, S3 access keys: the common subset.
 NAME_PATTERN = r"[a-z][a-z0-9_-]{0,40}"

@@ -18,7 +18,7 @@ from components.object_store_connection import StoreConnection
 from components.object_store_settings import Bucket
 from components.problems import Problem
 from components.settings import ServiceSettings
-from components.settings_types import Float, Int, MiB
+from components.settings_types import Cpus, Int, MiB
 from components.workload import Access
 
 EVENTS = Bucket(name="spark-events")
@@ -81,7 +81,7 @@ class SparkSettings(ServiceSettings):
 
     memory_mib: Annotated[MiB, Field(ge=320)] = 512
     """Memory limit of the master and of the history server each, in MiB."""
-    cpus: Annotated[Float, Field(gt=0, le=256)] = 1.0
+    cpus: Cpus = 1.0
     """CPU limit of the master and of the history server each, in cores."""
     workers: Annotated[Int, Field(ge=1, le=20)] = 1
     """Number of workers."""

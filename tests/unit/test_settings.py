@@ -128,6 +128,7 @@ def test_other_namespaces_belong_to_somebody_else() -> None:
         ({"proxy": {"http_port": True}}, 'proxy.http_port: expected a number, got "true"'),
         ({"proxy": {"http_port": 80.5}}, 'proxy.http_port: expected a whole number, got "80.5"'),
         ({"proxy": {"http_port": 0}}, 'proxy.http_port: must be greater than or equal to 1, got "0"'),
+        ({"proxy": {"cpus": 0.001}}, 'proxy.cpus: must be greater than or equal to 0.01, got "0.001"'),
         ({"proxy": {"cpus": float("nan")}}, 'proxy.cpus: expected a number, got "nan"'),
         ({"proxy": {"cpus": float("inf")}}, 'proxy.cpus: expected a number, got "inf"'),
         ({"proxy": {"memory_mib": 10**400}}, None),

@@ -13,6 +13,7 @@ import yaml
 
 from components import schema
 from components.problems import SettingsError
+from components.services import registry
 from components.settings import from_config, load
 
 STACKS = sorted(Path(__file__).parents[2].glob("Pulumi.*.yaml"))
@@ -34,6 +35,15 @@ def test_the_file_is_in_step() -> None:
 
 def test_it_is_a_schema(validator: jsonschema.Draft7Validator) -> None:
     jsonschema.Draft7Validator.check_schema(validator.schema)
+
+
+@pytest.mark.parametrize("key", ["proxy", *registry()])
+def test_no_service_may_have_fewer_cpus_than_the_engine_gives(key: str) -> None:
+    users = [{"name": "ada", "role": "admin"}]
+    for value, says in ((0.009, "must be greater than or equal to 0.01"), (True, "expected a number")):
+        with pytest.raises(SettingsError) as error:
+            load({"users": users, key: {"cpus": value}}, "f")
+        assert any(line.startswith(f"f: millrace:{key}.cpus: {says}") for line in error.value.lines)
 
 
 def test_every_field_has_a_description(validator: jsonschema.Draft7Validator) -> None:
