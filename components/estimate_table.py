@@ -42,9 +42,10 @@ def _host(found: Estimate) -> list[str]:
     if host is None:
         return ["Host: not reached, so nothing is compared"]
     memory = f"{host.memory_mib} MiB of memory" if host.memory_mib is not None else "unknown memory"
+    cpus = "" if host.cpus is None else f", CPUs: {host.cpus}"
     disk = f"{host.disk_mb} MB of disk free" if host.disk_mb is not None else "free disk unknown"
     needed = f"{found.memory_mib} + {found.reserve_mib} MiB for itself"
-    return [f"{host.name}: {memory}, {disk}; needed: {needed}, {found.disk_mb} MB"]
+    return [f"{host.name}: {memory}, {disk}{cpus}; needed: {needed}, {found.disk_mb} MB"]
 
 
 def _costs(found: Estimate) -> list[str]:
@@ -62,7 +63,7 @@ def document(found: Estimate) -> dict[str, Any]:
     values = dataclasses.asdict(found)
     if found.host is not None:
         host = found.host
-        values["host"] = {"name": host.name, "memory_mib": host.memory_mib, "disk_mb": host.disk_mb}
+        values["host"] = {name: getattr(host, name) for name in ("name", "memory_mib", "cpus", "disk_mb")}
     sums = ("memory_mib", "limit_mib", "disk_mb", "monthly_usd")
     return values | {name: getattr(found, name) for name in sums}
 

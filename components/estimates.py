@@ -1,11 +1,13 @@
-"""What a stack will need, before anything of it is created: memory, disk and, of a rented host, money.
+"""What a stack will need, before anything of it is created: memory, CPUs, disk and, of a rented host, money.
 
 Memory is what its containers are expected to use when idle (:mod:`components.footprints`), not the sum of
-their limits. Disk is for images that the host does not have yet and for new volumes.
+their limits. CPUs are those of the largest limit: an engine makes no container that may use more than there
+are. Disk is for images that the host does not have yet and for new volumes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -33,15 +35,16 @@ class Host:
 
     ``memory_mib`` is all of its memory, ``disk_mb`` what is free where Docker keeps its data. ``images`` are
     the references it has, ``volumes`` the names, without the stack's prefix, of this stack's volumes there.
-    ``larger`` are other hosts one could have, as name and memory, the cheapest first.
+    ``larger`` are other hosts one could have, as name, memory and CPUs, the cheapest first.
     """
 
     name: str
     memory_mib: int | None
     disk_mb: int | None
+    cpus: int | None = None
     images: frozenset[str] = frozenset()
     volumes: frozenset[str] = frozenset()
-    larger: tuple[tuple[str, int], ...] = ()
+    larger: tuple[tuple[str, int, int], ...] = ()
     more_disk: str = "free some there"
 
 
@@ -112,7 +115,7 @@ def estimate(settings: Settings, host: Host | None = None) -> Estimate:
         problems=(),
         warnings=(),
     )
-    return _judged(found, enforce=settings.capacity.enforce)
+    return _judged(found, _cpu_limits(planned), enforce=settings.capacity.enforce)
 
 
 def _services(
@@ -192,15 +195,31 @@ def _volumes(workloads: Iterable[PlannedWorkload]) -> Iterator[tuple[str, int]]:
                 yield from ((f"{host}-{volume.name}", size) for host in planned.hosts)
 
 
-def _judged(found: Estimate, *, enforce: bool) -> Estimate:
+def _cpu_limits(planned: Plan) -> dict[str, float]:
+    """The CPU limit of a container or job by the key of the setting it comes from."""
+    found: dict[str, float] = {}
+    workloads = [(w.service, w.workload.limits) for w in planned.workloads]
+    jobs = [(j.service, j.job.limits) for j in planned.jobs]
+    for service, limits in (*workloads, *jobs):
+        key = f"{service}.{limits.cpus_key}"
+        found[key] = max(limits.cpus, found.get(key, 0))
+    return found
+
+
+def _judged(found: Estimate, cpu_limits: Mapping[str, float], *, enforce: bool) -> Estimate:
     """The estimate with what is wrong; without ``enforce`` all of it only warns."""
-    problems = (*_memory_problems(found), *_disk_problems(found))
+    cpus = math.ceil(max(cpu_limits.values(), default=0))
+    problems = (
+        *_memory_problems(found, cpus),
+        *_cpu_problems(found, cpu_limits, cpus),
+        *_disk_problems(found),
+    )
     if problems:
         return replace(found, problems=problems) if enforce else replace(found, warnings=problems)
     return replace(found, warnings=(*_tight(found), *_overcommitted(found)))
 
 
-def _memory_problems(found: Estimate) -> Iterator[str]:
+def _memory_problems(found: Estimate, cpus: int) -> Iterator[str]:
     host, needed = found.host, found.memory_mib + found.reserve_mib
     if host is None or host.memory_mib is None or needed <= host.memory_mib:
         return
@@ -208,13 +227,29 @@ def _memory_problems(found: Estimate) -> Iterator[str]:
     yield (
         f"{host.name} has {host.memory_mib} MiB of memory, too little for {found.memory_mib} MiB that the "
         f"services use when idle and {found.reserve_mib} MiB kept for the host - switch off a service "
-        f"(largest: {largest}), or choose {_larger(host, needed)}"
+        f"(largest: {largest}), or choose {_larger(host, needed, cpus) or f'a host with {needed} MiB'}"
     )
 
 
-def _larger(host: Host, needed: int) -> str:
-    fitting = [name for name, memory in host.larger if memory >= needed]
-    return fitting[0] if fitting else f"a host with {needed} MiB"
+def _cpu_problems(found: Estimate, limits: Mapping[str, float], cpus: int) -> Iterator[str]:
+    host, needed = found.host, found.memory_mib + found.reserve_mib
+    if host is None or host.cpus is None:
+        return
+    has = f"{host.cpus} CPU" if host.cpus == 1 else f"{host.cpus} CPUs"
+    larger = _larger(host, needed, cpus) or f"a host with {cpus} CPUs"
+    for key, limit in limits.items():
+        if limit > host.cpus:
+            service = key.partition(".")[0]
+            yield (
+                f"{host.name} has {has}, its engine makes no container of {service} with a limit of "
+                f"{limit:g} - set {key} to {host.cpus} or less, or choose {larger}"
+            )
+
+
+def _larger(host: Host, memory_mib: int, cpus: int) -> str | None:
+    """The cheapest of the other hosts that has enough of both."""
+    fitting = (name for name, memory, there in host.larger if memory >= memory_mib and there >= cpus)
+    return next(fitting, None)
 
 
 def _disk_problems(found: Estimate) -> Iterator[str]:

@@ -50,7 +50,8 @@ def droplet(target: DigitalOceanTarget) -> Host:
         name=f"Droplet {target.size}",
         memory_mib=_usable(SIZES[target.size]),
         disk_mb=int(target.volume_gib * 2**30 * _USABLE_DISK / 10**6),
-        larger=tuple((f"target.size {size.slug}", _usable(size)) for size in by_price),
+        cpus=SIZES[target.size].vcpus,
+        larger=tuple((f"target.size {size.slug}", _usable(size), size.vcpus) for size in by_price),
         more_disk="raise target.volume_gib",
     )
 

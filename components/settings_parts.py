@@ -159,7 +159,7 @@ class Network(Model):
 
 
 class Capacity(Model):
-    """Whether a stack fits its host: its estimated memory and disk against what is there."""
+    """Whether a stack fits its host: estimated memory and disk, and CPU limits, against what is there."""
 
     enforce: bool = True
     """Refuse a preview or `up` of what cannot fit the host; with false that is only a warning."""

@@ -157,7 +157,9 @@ class Cluster:
             f"worker-{number}",
             ("worker", "--host", host, "--webui-port", "8080", self.master_url),
             heap_mib=_WORKER_HEAP_MIB,
-            limits=Limits(memory_mib=settings.worker_memory_mib, cpus=settings.worker_cores),
+            limits=Limits(
+                memory_mib=settings.worker_memory_mib, cpus=settings.worker_cores, cpus_key="worker_cores"
+            ),
             properties={
                 # Drivers in cluster mode run here, and have this file for their own.
                 **job_properties(settings, self.store, self.url),

@@ -135,10 +135,14 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Hard limits of one container: memory in MiB (no swap on top), CPU in cores."""
+    """Hard limits of one container: memory in MiB (no swap on top), CPU in cores.
+
+    ``cpus_key`` is the service's setting that ``cpus`` comes from.
+    """
 
     memory_mib: int
     cpus: float = 1.0
+    cpus_key: str = "cpus"
 
 
 @dataclass(frozen=True, kw_only=True)

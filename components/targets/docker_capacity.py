@@ -40,6 +40,7 @@ def engine_capacity(target: DockerTarget, project: str, stack: str) -> Host | No
         name=f"Docker engine {info.get('Name') or target.host}",
         memory_mib=int(info["MemTotal"]) // 2**20 or None,
         disk_mb=_free_mb(target, info),
+        cpus=int(info.get("NCPU") or 0) or None,
         images=frozenset(reference for image in images for reference in _references(image)),
         volumes=frozenset(
             str(volume["Name"]).removeprefix(prefix) for volume in volumes.get("Volumes") or ()

@@ -61,6 +61,13 @@ def test_the_engine_tells_memory_images_and_the_volumes_of_the_stack(monkeypatch
     assert api.asked == {"label": "dev.millrace.stack=millrace/dev"}
 
 
+@pytest.mark.parametrize(("info", "cpus"), [({"NCPU": 2}, 2), ({"NCPU": 0}, None), ({}, None)])
+def test_the_engine_tells_its_cpus_where_it_knows_them(
+    info: dict[str, Any], cpus: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found(LOCAL, monkeypatch, **info).cpus == cpus
+
+
 def test_an_engine_that_does_not_answer_leaves_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
     class Silent:
         def info(self) -> dict[str, Any]:

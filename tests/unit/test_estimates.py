@@ -257,6 +257,43 @@ def test_too_little_disk_is_told_with_what_takes_it() -> None:
     assert "largest: object_store " in line
 
 
+def spark_on(found_host: Host, **spark: Any) -> Estimate:
+    return judged(found_host, spark=spark, presto={}, jupyter={"cpus": 1.5})
+
+
+def test_each_limit_above_the_cpus_of_the_host_is_a_line_with_its_setting() -> None:
+    found = spark_on(host(cpus=1))
+    by_service = {line.partition("container of ")[2].split()[0]: line for line in found.problems}
+    assert by_service.keys() == {"spark", "presto", "jupyter"}
+    assert by_service["spark"] == (
+        "Docker engine h has 1 CPU, its engine makes no container of spark with a limit of 2 "
+        "- set spark.worker_cores to 1 or less, or choose a host with 2 CPUs"
+    )
+    assert "with a limit of 1.5 - set jupyter.cpus to 1 or less" in by_service["jupyter"]
+    assert len(found.problems) == 3
+
+
+@pytest.mark.parametrize("cpus", [2, None])
+def test_limits_up_to_the_cpus_of_the_host_fit_and_unknown_ones_are_not_judged(cpus: int | None) -> None:
+    assert spark_on(host(cpus=cpus)).problems == ()
+
+
+def test_limits_of_jobs_and_of_several_containers_are_one_line() -> None:
+    (line,) = judged(host(cpus=2), airflow={"cpus": 2.5}).problems
+    assert (
+        "has 2 CPUs, its engine makes no container of airflow with a limit of 2.5 - set airflow.cpus" in line
+    )
+    assert line.endswith("choose a host with 3 CPUs")
+    only_a_job = Plan(jobs=[j for j in plan(settings(postgres={"cpus": 4})).jobs if j.service == "postgres"])
+    assert estimates._cpu_limits(only_a_job) == {"postgres.cpus": 4}
+
+
+def test_without_enforcement_too_few_cpus_are_a_warning() -> None:
+    found = judged(host(cpus=1), presto={}, capacity={"enforce": False})
+    assert found.problems == ()
+    assert ["set presto.cpus to 1" in line for line in found.warnings] == [True]
+
+
 def test_without_enforcement_problems_are_warnings() -> None:
     found = judged(host(memory_mib=300, disk_mb=10), capacity={"enforce": False})
     assert found.problems == ()
@@ -300,6 +337,7 @@ def test_the_table_names_services_sums_and_host() -> None:
         f"Docker engine h: 4000 MiB of memory, 9000 MB of disk free; needed: {found.memory_mib} + 512" in text
     )
     assert f"{found.limit_mib}" in text.splitlines()[-3]
+    assert "9000 MB of disk free, CPUs: 4; needed" in table(judged(host(disk_mb=9000, cpus=4)))
 
 
 def test_settings_are_read_without_pulumi(tmp_path: Path) -> None:
@@ -399,18 +437,20 @@ def rented(services: Mapping[str, Any] | None = None, **target: Any) -> Estimate
         domain="data.acme.org",
         tls={"mode": "letsencrypt", "email": "a@acme.org"},
         target={"kind": "digitalocean", "region": "fra1", "ssh_networks": ["203.0.113.7/32"], **target},
-        **SMALL,
-        presto={},
-        bi={},
-        **services or {},
+        **{**SMALL, "presto": {}, "bi": {}, **(services or {})},
     )
     return judged_stack(asked, "millrace", "prod")
 
 
 def test_a_droplet_is_judged_by_its_size_without_asking_anybody() -> None:
-    (line,) = rented(size="s-1vcpu-1gb").problems
-    assert line.startswith("Pulumi.prod.yaml: millrace:target: Droplet s-1vcpu-1gb has 983 MiB of memory")
-    assert line.endswith("or choose target.size s-1vcpu-2gb")
+    memory, cpus = rented(size="s-1vcpu-1gb").problems
+    assert memory.startswith("Pulumi.prod.yaml: millrace:target: Droplet s-1vcpu-1gb has 983 MiB of memory")
+    assert cpus.startswith("Pulumi.prod.yaml: millrace:target: Droplet s-1vcpu-1gb has 1 CPU, its engine")
+    for line in (memory, cpus):
+        assert line.endswith("or choose target.size s-2vcpu-2gb")
+    (memory,) = rented({"presto": {"cpus": 1}}, size="s-1vcpu-1gb").problems
+    assert memory.endswith("or choose target.size s-1vcpu-2gb")
+    assert rented({"presto": {"cpus": 1}}, size="s-1vcpu-2gb").problems == ()
     assert rented(size="s-4vcpu-8gb").problems == ()
 
 
@@ -438,5 +478,6 @@ def test_other_programs_get_all_of_it_as_json() -> None:
     assert values["memory_mib"] == found.memory_mib
     assert values["problems"] == list(found.problems)
     assert values["services"][0]["service"] == found.services[0].service
-    assert values["host"] == {"name": "Docker engine h", "memory_mib": 600, "disk_mb": 10**6}
+    expected = {"name": "Docker engine h", "memory_mib": 600, "cpus": None, "disk_mb": 10**6}
+    assert values["host"] == expected
     assert json.loads(json.dumps(document(estimate(settings(**SMALL)))))["host"] is None
