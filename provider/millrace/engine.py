@@ -91,6 +91,7 @@ class Engine:
         self._forwarder: SSHForwarder | None = None
         self._key: PlacedKey | None = None
         self._folder: Path | None = None
+        self._handles: list[int] = []
         self._refused: tuple[float, str] | None = None
         _engines.append(self)
         atexit.register(self.close)
@@ -117,6 +118,8 @@ class Engine:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+        while self._handles:
+            os.close(self._handles.pop())
 
     @property
     def client(self) -> Client:
@@ -194,11 +197,19 @@ class Engine:
 
     def _pem_file(self, name: str, text: str) -> str:
         # The TLS library takes paths only and opens them for each connection.
+        if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
+            # In memory, so that it is gone with the process, however that ends.
+            handle = os.memfd_create(name)
+            os.fchmod(handle, 0o600)
+            self._handles.append(handle)
+            with open(handle, "w", closefd=False) as file:
+                file.write(text)
+            return f"/proc/self/fd/{handle}"
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="millrace-tls-"))
         path = self._folder / name
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-            handle.write(text)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
         return str(path)
 
     def container(self, id_or_name: str) -> Container | None:

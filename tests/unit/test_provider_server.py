@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -283,7 +284,21 @@ def test_a_refusal_is_remembered_for_a_while(tmp_path: Path, monkeypatch: pytest
     assert len(tries) == 2
 
 
-def test_key_material_is_private_and_does_not_stay() -> None:
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files in memory are Linux's")
+def test_key_material_is_on_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    engine = Engine(HostSettings(host="tcp://127.0.0.1:1"))
+    path = Path(engine._pem_file("key.pem", "secret"))
+    # The TLS library opens it for each connection.
+    assert [path.read_text() for _ in range(2)] == ["secret"] * 2
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not list(tmp_path.iterdir())
+    engine.close()
+    assert not path.exists()
+
+
+def test_key_material_is_private_and_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
     engine = Engine(HostSettings(host="tcp://127.0.0.1:1"))
     path = Path(engine._pem_file("key.pem", "secret"))
     assert path.read_text() == "secret"
