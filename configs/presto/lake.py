@@ -71,7 +71,7 @@ class Keeper:
         for name, place in sorted(now.items()):
             if found.get(name) != place:
                 try:
-                    self._unregister(*name.split("."))
+                    self._unregister(*name.split("."), place)
                 except RefusedError as failure:
                     refused = True
                     self._say(f"{name} cannot be taken off the list: {failure}")
@@ -179,14 +179,17 @@ class Keeper:
                 },
             )
 
-    def _unregister(self, schema: str, table: str) -> None:
-        if self.trino:
+    def _unregister(self, schema: str, table: str, place: str) -> None:
+        if not self.trino:
+            # Its DROP TABLE looks into the folder first, and finds no table where there is none any more.
+            self.store.delete(self.metastore, f"prestodb/{schema}/{table}/.prestoSchema")
+        elif place.startswith(f"s3://{self.bucket}/"):
             self.presto.run(
                 f"CALL lake.system.unregister_table(schema_name => '{schema}', table_name => '{table}')"
             )
         else:
-            # Its DROP TABLE looks into the folder first, and finds no table where there is none any more.
-            self.store.delete(self.metastore, f"prestodb/{schema}/{table}/.prestoSchema")
+            # It reads the table's log first, and in another bucket there is no leave to.
+            self.store.delete(self.metastore, f"trino/{schema}/{table}/.trinoSchema")
 
     def _say(self, text: str, *, again: bool = False) -> None:
         """A line in the log; what stays as it is, once."""

@@ -48,7 +48,12 @@ class FakeStore:
         self.written[f"{bucket}/{key}"] = document
 
     def delete(self, bucket: str, key: str) -> None:
-        del self.written[f"{bucket}/{key}"]
+        self.written.pop(f"{bucket}/{key}", None)
+        if found := re.fullmatch(r"trino/(\w+)/(\w+)/\.trinoSchema", key):
+            self.unlisted(list(found.groups()))
+
+    def unlisted(self, name: list[str]) -> None:
+        """A file of Trino's own list is gone."""
 
     def get(self, bucket: str, key: str) -> bytes | None:
         found = self.written.get(f"{bucket}/{key}")
@@ -79,7 +84,7 @@ class FakePresto:
             r"(un)?register_table\(schema_name => '(\w+)', table_name => '(\w+)'", statement
         ):
             gone, *name = found.groups()
-            self.listed = [entry for entry in self.listed if entry != name] + ([] if gone else [name])
+            self.listed[:] = [entry for entry in self.listed if entry != name] + ([] if gone else [name])
         return []
 
 
@@ -102,6 +107,7 @@ def made(lake: ModuleType, store: FakeStore, presto: FakePresto) -> Any:
     """A keeper that has just started."""
     keeper = lake.Keeper.__new__(lake.Keeper)
     keeper.store, keeper.presto = store, presto
+    store.unlisted = lambda name: presto.listed.remove(name)  # type: ignore[method-assign]
     keeper.trino, keeper.bucket, keeper.declared = True, "lake", {}
     keeper.metastore, keeper.record = "list", "keeper/trino.json"
     keeper.kept, keeper.rounds, keeper.even, keeper.said = None, 0, False, set()
@@ -221,7 +227,7 @@ def test_another_bucket_is_another_place(lake: ModuleType, keeper: Any) -> None:
     second.bucket = "lake2"
     keeper.presto.said.clear()
     second.look()
-    _, dropped, made_anew, registered = second.presto.said
+    dropped, made_anew, registered = second.presto.said
     assert dropped == 'DROP SCHEMA lake."sales"'
     assert "location = 's3://lake2/sales'" in made_anew
     assert "'s3://lake2/sales/orders'" in registered
