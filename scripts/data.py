@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Collection
 from typing import Any
 
-from scripts import pulumi_cli
+from scripts import pulumi_cli, python_env
 from scripts.console import SetupError
 from scripts.stack import file_of
+from scripts.target import config_of
 from scripts.versions import ROOT
 
 _SERVICE = "dev.millrace.service"
@@ -26,10 +28,11 @@ def refuse_loss(stack: str) -> None:
     )
     if exported.returncode:
         return  # Pulumi says by itself what is wrong with the stack
-    text = file_of(stack).read_text()
-    for service, volumes in orphans(json.loads(exported.stdout), text).items():
+    configured = in_target(config_of(stack, python_env.PYTHON))
+    lost = orphans(json.loads(exported.stdout), file_of(stack).read_text(), configured)
+    for service, volumes in lost.items():
         named = ", ".join(volumes)
-        if managed(service, text):
+        if service in configured:
             raise SetupError(
                 f"stack {stack}: with millrace:target.{service} the data of its container would be deleted "
                 f"({named}) - take that key out until it is dumped, then run `pulumi up --stack {stack}`, "
@@ -41,8 +44,11 @@ def refuse_loss(stack: str) -> None:
         )
 
 
-def orphans(state: dict[str, Any], stack_file: str) -> dict[str, list[str]]:
-    """Volumes in a state, by service, of which a stack file has the service no more, or a managed one."""
+def orphans(state: dict[str, Any], stack_file: str, configured: Collection[str]) -> dict[str, list[str]]:
+    """Volumes in a state, by service, whose service the stack file does not switch on, or is a managed one.
+
+    The cloud's own service is among the keys of ``millrace:target``, which are ``configured``.
+    """
     found: dict[str, list[str]] = {}
     for resource in (state.get("deployment") or {}).get("resources") or []:
         if resource["type"] != "docker:index/volume:Volume":
@@ -53,7 +59,7 @@ def orphans(state: dict[str, Any], stack_file: str) -> dict[str, list[str]]:
         # The proxy has no switch: it is always there, and its volumes hold nothing but certificates.
         if service in ("", "proxy"):
             continue
-        if switched_on(service, stack_file) and not managed(service, stack_file):
+        if switched_on(service, stack_file) and service not in configured:
             continue
         found.setdefault(service, []).append(inputs["name"])
     return found
@@ -66,10 +72,7 @@ def switched_on(service: str, stack_file: str) -> bool:
     )
 
 
-def managed(service: str, stack_file: str) -> bool:
-    """Whether the text of a stack file has the cloud's own service, in ``millrace:target``."""
-    target = re.search(
-        r"^( *)[\"']?millrace:target[\"']?\s*:(.*(?:\n\1 +.*|\n *$)*)", stack_file, re.MULTILINE
-    )
-    key = rf"^[^#\n]*?(?<![\w-])[\"']?{re.escape(service)}[\"']?\s*:"
-    return target is not None and re.search(key, target[2], re.MULTILINE) is not None
+def in_target(config: dict[str, object]) -> set[str]:
+    """The keys that ``millrace:target`` has in a stack's configuration."""
+    target = config.get("millrace:target")
+    return {key for key, own in target.items() if own is not None} if isinstance(target, dict) else set()

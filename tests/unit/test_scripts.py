@@ -254,5 +254,6 @@ def test_data_of_a_service_that_is_switched_off_is_noticed(
     stack_file: str, lost: dict[str, list[str]]
 ) -> None:
     state = _state(("m-dev-postgres-data", "postgres"), ("m-dev-proxy-acme", "proxy"))
-    assert data.orphans(state, stack_file) == lost
-    assert data.orphans({"deployment": None}, stack_file) == {}
+    configured = data.in_target((yaml.safe_load(stack_file) or {}).get("config") or {})
+    assert data.orphans(state, stack_file, configured) == lost
+    assert data.orphans({"deployment": None}, stack_file, configured) == {}
