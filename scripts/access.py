@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
-import fcntl
 import os
 import sys
 import tempfile
@@ -61,7 +59,8 @@ def settle() -> None:
             del os.environ[name]
     key, known = (_text(os.environ.pop(f"MILLRACE_SSH_{what}", "")) for what in ("KEY", "KNOWN_HOSTS"))
     folder = Path(ssh_options.expand(_FOLDER))
-    _sweep(folder)
+    ssh_key.sweep()
+    _forget_former(folder)
     if key or known:
         ssh_options.make_folder()
         _add(folder / "config", _CONFIGURATION)
@@ -77,12 +76,8 @@ def settle() -> None:
         os.environ[_HOSTS_FILE] = name
 
 
-def _sweep(folder: Path) -> None:
-    """Remove keys that no process holds any more."""
-    for file in folder.glob("millrace-*.key"):
-        with contextlib.suppress(OSError), file.open() as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.unlink()
+def _forget_former(folder: Path) -> None:
+    """Remove a key that was left for all jobs to come, and what led ssh to it."""
     former = folder / _FORMER_KEY
     if former.is_file():
         former.unlink()

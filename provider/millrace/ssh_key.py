@@ -15,10 +15,26 @@ from pathlib import Path
 
 from millrace.ssh_options import expand, make_folder
 
+_FILES = "~/.ssh/millrace-{}.key"
+
 
 def file_of(key: str) -> str:
     """Where a key's file is, with ``~``: the same on every machine, another one for another key."""
-    return f"~/.ssh/millrace-{hashlib.sha256(_text(key)).hexdigest()[:16]}.key"
+    return _FILES.format(hashlib.sha256(_text(key)).hexdigest()[:16])
+
+
+def sweep() -> None:
+    """Remove the files that no process holds any more: those of processes that were killed."""
+    files = Path(expand(_FILES.format("*")))
+    for file in files.parent.glob(files.name):
+        with contextlib.suppress(OSError), file.open() as handle:
+            _remove(file, handle.fileno())
+
+
+def _remove(file: Path, handle: int) -> None:
+    """Remove a file, unless another process holds it: then an OSError is raised."""
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file.unlink()
 
 
 class PlacedKey:
@@ -35,8 +51,7 @@ class PlacedKey:
             return
         handle, self._handle = self._handle, None
         with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.path.unlink()
+            _remove(self.path, handle)
         os.close(handle)
 
     def _hold(self, content: bytes) -> int:
