@@ -134,14 +134,14 @@ class Keeper:
             owner = {"ownerName": "millrace.lake", "ownerType": "USER", "parameters": {}}
             self.store.put(self.metastore, f"prestodb/{schema}/.prestoSchema", owner)
 
+    def _is_here(self, place: str) -> bool:
+        return place.startswith(f"s3://{self.bucket}/")
+
     def _left(self, used: set[str], schemas: set[str]) -> set[str]:
         """Schemas of another bucket, taken off: new tables would go there, where nobody looks now."""
         if not self.trino:
             return set()
-        here = f"s3://{self.bucket}/"
-        former = {
-            name.split(".")[0] for name, place in (self.kept or {}).items() if not place.startswith(here)
-        }
+        former = {name.split(".")[0] for name, place in (self.kept or {}).items() if not self._is_here(place)}
         gone: set[str] = set()
         for schema in sorted(former & schemas - used):
             try:
@@ -183,7 +183,7 @@ class Keeper:
         if not self.trino:
             # Its DROP TABLE looks into the folder first, and finds no table where there is none any more.
             self.store.delete(self.metastore, f"prestodb/{schema}/{table}/.prestoSchema")
-        elif place.startswith(f"s3://{self.bucket}/"):
+        elif self._is_here(place):
             self.presto.run(
                 f"CALL lake.system.unregister_table(schema_name => '{schema}', table_name => '{table}')"
             )
